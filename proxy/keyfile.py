@@ -1,0 +1,88 @@
+"""What a proxy may hold of the installation's secrets: the pepper of API keys and the key of
+provider secrets, each with its versions. Made from the root key by the control plane; a proxy
+never sees that one.
+"""
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+KEY_BYTES = 32
+
+
+class KeyFileError(ValueError):
+    """The proxy key file cannot be used; the sentence says how to make it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    peppers: dict[int, bytes]
+    pepper_version: int
+    box: MultiFernet
+
+    def digest(self, key: str, pepper: int) -> bytes:
+        """What is stored of an API key: nobody can make one from it without the pepper."""
+        return hmac.digest(self.peppers[pepper], key.encode(), "sha256")
+
+    def seal(self, provider: str, base_url: str, secret: str) -> bytes:
+        """Binds a provider's secret to the place it was entered for."""
+        plain = {"provider": provider, "base_url": base_url, "secret": secret}
+        return self.box.encrypt(orjson.dumps(plain))
+
+    def open(self, provider: str, base_url: str, sealed: bytes) -> str:
+        """The secret, or ValueError when it was sealed for another provider or address."""
+        try:
+            plain = orjson.loads(self.box.decrypt(sealed))
+        except InvalidToken:
+            raise ValueError(f"the secret of provider {provider} was sealed by another key") from None
+        if plain["provider"] != provider or plain["base_url"] != base_url:
+            raise ValueError(f"the secret of provider {provider} was entered for another address")
+        secret = plain["secret"]
+        assert isinstance(secret, str)
+        return secret
+
+    @classmethod
+    def load(cls, path: Path) -> "KeyFile":
+        cure = "Run `opscenter secrets proxy-file`, or start with `opscenter up`."
+        try:
+            return cls.parse(path.read_bytes())
+        except FileNotFoundError:
+            raise KeyFileError(f"There is no proxy key file at {path}. {cure}") from None
+        except OSError as problem:
+            raise KeyFileError(f"{path} cannot be read: {problem.strerror}. {cure}") from None
+        except (ValueError, KeyError, TypeError, binascii.Error):
+            raise KeyFileError(f"{path} is not a proxy key file. {cure}") from None
+
+    @classmethod
+    def parse(cls, data: bytes) -> "KeyFile":
+        """The newest version comes first in use; older ones still read what they made."""
+        rows = orjson.loads(data)
+        peppers = {int(v): _key(text) for v, text in rows["pepper"].items()}
+        providers = {int(v): _key(text) for v, text in rows["provider"].items()}
+        if not peppers or not providers:
+            raise ValueError("no keys")
+        newest_first = sorted(providers, reverse=True)
+        fernets = [Fernet(base64.urlsafe_b64encode(providers[v])) for v in newest_first]
+        return cls(peppers, max(peppers), MultiFernet(fernets))
+
+
+def render(peppers: dict[int, bytes], providers: dict[int, bytes]) -> bytes:
+    """The file's text: {"pepper": {"1": base64}, "provider": {"1": base64}}."""
+    return orjson.dumps(
+        {
+            "pepper": {str(v): base64.b64encode(k).decode() for v, k in peppers.items()},
+            "provider": {str(v): base64.b64encode(k).decode() for v, k in providers.items()},
+        }
+    )
+
+
+def _key(text: str) -> bytes:
+    key = base64.b64decode(text, validate=True)
+    if len(key) != KEY_BYTES:
+        raise ValueError("wrong length")
+    return key

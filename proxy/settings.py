@@ -1,0 +1,196 @@
+"""Settings: the environment (and a file) read once into frozen objects; a restart changes them.
+
+A class of settings declares each one in a single line: type, default, help and limits. The same
+line is what the documentation is checked against. Never holds what the control plane can change
+while running: that is the snapshot's.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+PREFIX = "OPSCENTER_"
+FILE_NAME = "opscenter.env"
+SOCKET_PATH_MAX = 100  # bytes; the system takes 107
+DEFAULT_HOME = "~/.opscenter"
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the sentence names it and says what would do."""
+
+
+def setting(default: Any, help: str, low: int | None = None, high: int | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the data plane, its supervisor and everything above it need to know."""
+
+    home: Path = setting(Path(DEFAULT_HOME), "Where data, secrets, logs and sockets live.")
+    redis_url: str = setting(
+        "",
+        "Redis or Valkey: redis://, rediss:// or unix://. Empty: the server that `up` brings.",
+    )
+    run_dir_at: str = setting("", "Folder for sockets and pids. Empty: HOME/run, or a short one.")
+    proxy_key_file: str = setting(
+        "", "Pepper and provider-secret key of the proxies. Empty: HOME/secrets/proxy.json."
+    )
+    log_level: str = setting("info", "debug, info, warning or error.")
+
+    door_host: str = setting("127.0.0.1", "Address of the door, where apps call.")
+    door_port: int = setting(8084, "Port of the door.", 0, 65535)
+    health_host: str = setting("127.0.0.1", "Address that tells health and metrics of the proxies.")
+    health_port: int = setting(8086, "Port that tells health and metrics of the proxies.", 0, 65535)
+    workers: int = setting(0, "Proxy workers on this machine; 0: one per core.", 0, 256)
+
+    redis_connections: int = setting(2, "Connections to Redis per worker.", 1, 64)
+    redis_connect_ms: int = setting(
+        50, "Longest wait for a connection to Redis (remote ones: more).", 1, 10_000
+    )
+    redis_timeout_ms: int = setting(
+        200, "Longest wait for an answer of Redis before a request is refused.", 5, 10_000
+    )
+    redis_backlog_max: int = setting(
+        10_000, "Commands that may wait for Redis in a worker; then 503.", 1, 1_000_000
+    )
+    lease_ms: int = setting(
+        12_000, "A hold lives this long unless its request renews it.", 2_000, 600_000
+    )
+    renew_ms: int = setting(4_000, "How often running requests renew their holds.", 500, 200_000)
+    snapshot_poll_ms: int = setting(500, "How often a worker asks for news.", 50, 60_000)
+    callers_max: int = setting(20_000, "Keys and organisations that a worker remembers.", 10)
+
+    body_max_bytes: int = setting(20 * 2**20, "Largest request body.", 1024)
+    json_depth_max: int = setting(64, "Deepest nesting of a request body.", 1, 500)
+    json_items_max: int = setting(500_000, "Most values in a request body.", 100)
+    answer_max_bytes: int = setting(64 * 2**20, "Largest plain answer of a provider.", 1024)
+    stream_buffer_bytes: int = setting(
+        256 * 2**10, "What may wait in one stream for a slow client.", 4096
+    )
+    event_max_bytes: int = setting(2**20, "Longest event of a stream.", 1024)
+
+    connect_timeout_ms: int = setting(5_000, "Longest wait for a provider's connection.", 10)
+    first_byte_timeout_ms: int = setting(120_000, "Longest wait for the first byte.", 10)
+    idle_timeout_ms: int = setting(60_000, "Longest pause inside an answer.", 10)
+    total_timeout_ms: int = setting(1_800_000, "Longest answer in all.", 10)
+    upstream_connections: int = setting(512, "Connections to one provider per worker.", 1)
+    upstream_waiters_max: int = setting(512, "Requests that may wait for one of them.", 0)
+    upstream_wait_ms: int = setting(2_000, "Longest wait for one of them.", 1)
+    upstream_idle_ms: int = setting(30_000, "An unused connection is closed after this.", 100)
+
+    drain_ms: int = setting(
+        30_000, "A worker that stops lets its running requests end within this time.", 0, 3_600_000
+    )
+    echo_delay_ms: int = setting(15, "Pause of ops/echo between two pieces of a stream.", 0, 10_000)
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets live here, so its path is kept short: a long home gets a private folder."""
+        if self.run_dir_at:
+            return Path(self.run_dir_at).expanduser()
+        return short_run_dir(self.home)
+
+    @property
+    def proxy_keys(self) -> Path:
+        if self.proxy_key_file:
+            return Path(self.proxy_key_file).expanduser()
+        return self.home / "secrets" / "proxy.json"
+
+    @property
+    def redis(self) -> str:
+        if self.redis_url:
+            return self.redis_url
+        return f"unix://{self.run_dir / 'valkey.sock'}"
+
+
+def short_run_dir(home: Path) -> Path:
+    inside = home / "run"
+    longest = inside / ".s.PGSQL.65535.lock"
+    if len(os.fsencode(longest)) <= SOCKET_PATH_MAX:
+        return inside
+    from hashlib import blake2b
+
+    mark = blake2b(os.fsencode(home), digest_size=6).hexdigest()
+    return Path(tempfile.gettempdir()) / f"opscenter-{os.getuid()}-{mark}"
+
+
+def load(kind: type[T], environ: Mapping[str, str], known: tuple[type, ...] = ()) -> T:
+    """Reads `kind` from the environment and HOME/opscenter.env; the environment wins.
+
+    Names that belong to the classes in `known` are left for them; any other OPSCENTER_ name is a
+    mistake, told with the nearest right one.
+    """
+    home = Path(environ.get(PREFIX + "HOME") or DEFAULT_HOME).expanduser().absolute()
+    given = {**_file(home / FILE_NAME), **environ}
+    given[PREFIX + "HOME"] = str(home)
+    ours = {env_name(f): f for f in fields(kind)}  # type: ignore[arg-type]
+    names = set(ours) | RESERVED | {env_name(f) for k in known for f in fields(k)}
+    for name in given:
+        if name.startswith(PREFIX) and name not in names:
+            near = get_close_matches(name, names, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{name} is not a setting of Ops-Center.{hint}")
+    values = {f.name: _value(f, given[n]) for n, f in ours.items() if given.get(n, "") != ""}
+    return kind(**values)
+
+
+# Read by the start script, the CLI and the plugin host themselves.
+RESERVED = {PREFIX + name for name in ("CONTROL_URL", "TOKEN", "PLUGINS", "VENV", "PYTHON")}
+
+
+def env_name(f: "Field[Any]") -> str:
+    return PREFIX + f.name.removesuffix("_at").upper()
+
+
+def default_of(f: "Field[Any]") -> Any:
+    assert f.default is not MISSING, f"setting {f.name} has no default"
+    return f.default
+
+
+def _file(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except OSError as problem:
+        raise SettingsError(f"{path} cannot be read: {problem.strerror}.") from None
+    values = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.removeprefix("export ").partition("=")
+        if not equals or not name.strip().startswith(PREFIX):
+            raise SettingsError(f"{path} line {number}: expected {PREFIX}NAME=value.")
+        values[name.strip()] = value.strip().strip("'\"")
+    return values
+
+
+def _value(f: "Field[Any]", text: str) -> Any:
+    default = default_of(f)
+    name = env_name(f)
+    if isinstance(default, bool):
+        if text.lower() in ("1", "true", "yes", "on"):
+            return True
+        if text.lower() in ("0", "false", "no", "off"):
+            return False
+        raise SettingsError(f"{name} is {text!r}; it takes on or off.")
+    if isinstance(default, Path):
+        return Path(text).expanduser().absolute()
+    if not isinstance(default, int):
+        return text
+    low, high = f.metadata["low"], f.metadata["high"]
+    if not text.isascii() or not text.lstrip("-").isdigit():
+        raise SettingsError(f"{name} is {text!r}; it takes a whole number.")
+    number = int(text)
+    if (low is not None and number < low) or (high is not None and number > high):
+        upper = f" to {high}" if high is not None else " or more"
+        raise SettingsError(f"{name} is {number}; it takes {low}{upper}.")
+    return number
