@@ -6,10 +6,10 @@ while running: that is the snapshot's.
 """
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,25 +115,23 @@ def short_run_dir(home: Path) -> Path:
     longest = inside / ".s.PGSQL.65535.lock"
     if len(os.fsencode(longest)) <= SOCKET_PATH_MAX:
         return inside
-    from hashlib import blake2b
-
     mark = blake2b(os.fsencode(home), digest_size=6).hexdigest()
-    return Path(tempfile.gettempdir()) / f"opscenter-{os.getuid()}-{mark}"
+    return Path("/tmp") / f"opscenter-{os.getuid()}-{mark}"  # noqa: S108 - made private by `up`
 
 
-def load(kind: type[T], environ: Mapping[str, str], known: tuple[type, ...] = ()) -> T:
+def load(kind: type[T], environ: Mapping[str, str], strict: bool = True) -> T:
     """Reads `kind` from the environment and HOME/opscenter.env; the environment wins.
 
-    Names that belong to the classes in `known` are left for them; any other OPSCENTER_ name is a
-    mistake, told with the nearest right one.
+    Any other OPSCENTER_ name is a mistake, told with the nearest right one; a worker is not
+    strict, because the names of the planes above it are none of its business.
     """
     home = Path(environ.get(PREFIX + "HOME") or DEFAULT_HOME).expanduser().absolute()
     given = {**_file(home / FILE_NAME), **environ}
     given[PREFIX + "HOME"] = str(home)
     ours = {env_name(f): f for f in fields(kind)}  # type: ignore[arg-type]
-    names = set(ours) | RESERVED | {env_name(f) for k in known for f in fields(k)}
+    names = set(ours) | RESERVED
     for name in given:
-        if name.startswith(PREFIX) and name not in names:
+        if strict and name.startswith(PREFIX) and name not in names:
             near = get_close_matches(name, names, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise SettingsError(f"{name} is not a setting of Ops-Center.{hint}")

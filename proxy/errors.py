@@ -1,0 +1,289 @@
+"""The tree of errors, by whose fault it is: caller, limit, upstream, us. Imports nothing of ours.
+
+Each leaf has a status, a stable code, and a docstring that is the sentence the client reads;
+`detail` in it is filled in where it is raised. A sentence tells cause and cure, never a secret.
+"""
+
+from collections.abc import Iterator
+
+
+class OpsError(Exception):
+    """Something went wrong inside Ops-Center. Try again; if it stays, ask its administrator."""
+
+    status = 500
+    code = "internal_error"
+    kind = "server_error"  # OpenAI's `type`
+    retry: bool | None = None  # told to SDKs by x-should-retry where it is not theirs to guess
+    retry_after_s: int | None = None
+
+    def __init__(
+        self, param: str | None = None, /, *, headers: tuple[tuple[str, str], ...] = (), **detail: object
+    ) -> None:
+        self.param = param
+        self.headers = headers
+        self.detail = detail
+        super().__init__(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        text = " ".join((self.__doc__ or "").split())
+        return text.format(**self.detail) if self.detail else text
+
+
+# The caller's -----------------------------------------------------------------
+
+
+class CallerError(OpsError):
+    """The request cannot be served as it is."""
+
+    status = 400
+    code = "invalid_request"
+    kind = "invalid_request_error"
+
+
+class BodyEmpty(CallerError):
+    """The request has no body. Send a JSON object with at least `model` and `messages`."""
+
+    code = "body_empty"
+
+
+class BodyInvalid(CallerError):
+    """The body is not valid JSON: {why}. Send one JSON object in UTF-8."""
+
+    code = "body_invalid_json"
+
+
+class BodyNotObject(CallerError):
+    """The body is JSON, but not an object. Send one JSON object."""
+
+    code = "body_not_object"
+
+
+class BodyTooDeep(CallerError):
+    """The body is nested deeper than {limit} levels. Flatten it."""
+
+    code = "body_too_deep"
+
+
+class BodyTooManyItems(CallerError):
+    """The body holds more than {limit} values. Split the request."""
+
+    code = "body_too_many_items"
+
+
+class BodyTooLarge(CallerError):
+    """The body is larger than {limit} bytes. Send less, or ask the administrator for a higher
+    limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class BodyEncoded(CallerError):
+    """Compressed bodies are not taken. Send the body without Content-Encoding."""
+
+    status = 415
+    code = "body_encoded"
+
+
+class BodyCut(CallerError):
+    """The connection ended before the whole body had come. Send it again."""
+
+    code = "body_incomplete"
+
+
+class FieldMissing(CallerError):
+    """The field `{name}` is missing. Add it to the body."""
+
+    code = "field_missing"
+
+
+class FieldInvalid(CallerError):
+    """The field `{name}` is not usable: {why}."""
+
+    code = "field_invalid"
+
+
+class KeyMissing(CallerError):
+    """No API key was sent. Send it as `Authorization: Bearer sk_ops_...`."""
+
+    status = 401
+    code = "key_missing"
+    kind = "authentication_error"
+
+
+class KeyInvalid(CallerError):
+    """The API key is not valid here: unknown, revoked or expired. Make a new one with
+    `opscenter key create`."""
+
+    status = 401
+    code = "invalid_api_key"
+    kind = "authentication_error"
+
+
+class OrganisationSuspended(CallerError):
+    """The organisation of this key is suspended. Ask the administrator of this Ops-Center."""
+
+    status = 403
+    code = "organisation_suspended"
+    kind = "permission_error"
+    retry = False
+
+
+class ModelNotAllowed(CallerError):
+    """This key may not use the model `{model}`. GET /v1/models lists those that it may use."""
+
+    status = 403
+    code = "model_not_allowed"
+    kind = "permission_error"
+
+
+class ModelNotFound(CallerError):
+    """There is no model `{model}` here. GET /v1/models lists those that there are."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class RouteNotFound(CallerError):
+    """Nothing is served at this path. The door serves /v1/chat/completions and /v1/models; the
+    rest of the API has an address of its own."""
+
+    status = 404
+    code = "route_not_found"
+
+
+class MethodNotAllowed(CallerError):
+    """This path does not take the method {method}. It takes {allowed}."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class PriceUnknown(CallerError):
+    """The model `{model}` has no complete price, so it cannot be charged exactly. An administrator
+    sets one with `opscenter models add {model} --input PRICE --output PRICE ...`."""
+
+    code = "price_unknown"
+
+
+# A limit's --------------------------------------------------------------------
+
+
+class LimitError(OpsError):
+    """A limit refuses this request."""
+
+    status = 429
+    code = "limit_reached"
+    kind = "rate_limit_error"
+
+
+class InsufficientCredits(LimitError):
+    """The credits do not carry this request: it may cost up to {needed} credits and {left} are
+    left. Lower `max_tokens`, or add credits with `opscenter credits grant`."""
+
+    status = 402
+    code = "insufficient_credits"
+    kind = "insufficient_quota"
+    retry = False
+
+
+class ParallelLimit(LimitError):
+    """Too many requests at one time: {limit} may run for this {owner}. Try again when one has
+    ended."""
+
+    code = "parallel_limit"
+    retry_after_s = 1
+
+
+# An upstream's ------------------------------------------------------------------
+
+
+class UpstreamError(OpsError):
+    """The provider did not answer as it should."""
+
+    status = 502
+    code = "upstream_error"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The provider of `{model}` could not be reached: {why}. Try again; administrators see more
+    with `opscenter doctor`."""
+
+    status = 503
+    code = "upstream_unreachable"
+    retry_after_s = 2
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider of `{model}` did not answer in time ({phase}). Try again, or ask for less."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamBusy(UpstreamError):
+    """All {limit} connections to the provider of `{model}` are in use and {waiting} requests wait.
+    Try again shortly."""
+
+    status = 503
+    code = "upstream_pool_exhausted"
+    retry_after_s = 1
+
+
+class UpstreamBroken(UpstreamError):
+    """The provider of `{model}` broke its answer off or sent what cannot be read: {why}. What came
+    was charged as it is listed in the usage."""
+
+    code = "upstream_broken"
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider of `{model}` answered with status {status}: {message}"""
+
+    code = "upstream_refused"
+
+    def __init__(self, status: int, **detail: object) -> None:
+        self.status = status
+        super().__init__(status=detail.pop("upstream_status"), **detail)
+
+
+class UpstreamKeyRefused(UpstreamError):
+    """The provider of `{model}` does not accept the key that this Ops-Center holds for it. An
+    administrator can mend it with `opscenter provider add`."""
+
+    code = "upstream_key_refused"
+
+
+# Ours -----------------------------------------------------------------------------
+
+
+class NotReady(OpsError):
+    """This Ops-Center cannot check credits and limits just now, so it admits nothing. Try again in
+    a moment."""
+
+    status = 503
+    code = "not_ready"
+    retry_after_s = 2
+
+
+class Stopping(OpsError):
+    """This worker is stopping. Try again; another one will answer."""
+
+    status = 503
+    code = "stopping"
+    retry_after_s = 1
+
+
+class ClientGone(OpsError):
+    """The client left before the answer was complete."""
+
+    status = 499
+    code = "client_gone"
+
+
+def leaves(root: type[OpsError] = OpsError) -> Iterator[type[OpsError]]:
+    """Every error a client can read, in the order of this file."""
+    yield root
+    for child in root.__subclasses__():
+        yield from leaves(child)

@@ -1,0 +1,59 @@
+"""Usage and rates in, micro-credits out. Integers only, one rounding per charge; no I/O."""
+
+from collections.abc import Mapping
+
+from proxy.types import Price
+
+AMOUNT_MAX_UCR = 9_000_000_000_000_000  # below 2^53, because Lua's numbers are doubles
+PER_MILLION = 1_000_000
+_SCALE = PER_MILLION * 1_000_000  # rates are per million, the factor is in parts per million
+
+#: A class without a rate of its own is charged as the one it is a part of.
+WITHIN = {
+    "cache_read": "input",
+    "cache_write": "input",
+    "audio_in": "input",
+    "image_in": "input",
+    "reasoning": "output",
+    "audio_out": "output",
+    "image_out": "output",
+}
+
+
+def cost_ucr(tokens: Mapping[str, int], price: Price) -> int:
+    """What these tokens cost, rounded up once, by at most one micro-credit."""
+    rates = price.rates
+    total = 0
+    for name, count in tokens.items():
+        rate = rates.get(name)
+        if rate is None:
+            rate = rates[WITHIN[name]]
+        total += count * rate
+    return min(-(-total * price.factor_ppm // _SCALE), AMOUNT_MAX_UCR)
+
+
+def worst_ucr(input_max: int, output_max: int, price: Price) -> int:
+    """The most that so many tokens in and out can cost, whatever classes they turn out to be."""
+    rates = price.rates
+    dearest_in = max(rate for name, rate in rates.items() if _side(name) == "input")
+    dearest_out = max(rate for name, rate in rates.items() if _side(name) == "output")
+    total = input_max * dearest_in + output_max * dearest_out
+    return min(-(-total * price.factor_ppm // _SCALE), AMOUNT_MAX_UCR)
+
+
+def is_complete(rates: Mapping[str, int]) -> bool:
+    """A model is sold only when both sides of a call have a rate and every class is known."""
+    return {"input", "output"} <= set(rates) and all(
+        name in WITHIN or name in ("input", "output") for name in rates
+    )
+
+
+def credits_text(ucr: int) -> str:
+    """Micro-credits as credits with six decimals, for people and headers."""
+    sign = "-" if ucr < 0 else ""
+    whole, rest = divmod(abs(ucr), 1_000_000)
+    return f"{sign}{whole}.{rest:06d}"
+
+
+def _side(name: str) -> str:
+    return WITHIN.get(name, name)

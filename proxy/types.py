@@ -1,0 +1,142 @@
+"""What crosses the borders between the six steps. Frozen, slotted; imports nothing of ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# The world as the control plane published it ------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One place where a model can be had."""
+
+    id: int
+    model: str
+    provider: str
+    adapter: str
+    base_url: str
+    upstream_model: str
+    secret: str = field(default="", repr=False)  # in memory only, opened from the snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model costs; usage keeps the version it was charged by."""
+
+    version: int
+    rates: Mapping[str, int]  # token class -> ucr per 1,000,000 tokens
+    factor_ppm: int  # 1,000,000 + markup
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    id: str
+    context_max: int  # tokens
+    output_max: int  # tokens
+    created: int  # seconds since 1970
+    deployments: tuple[Deployment, ...]
+    price: Price | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What all callers share. A request keeps the one it was admitted with."""
+
+    version: int = 0
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+
+# The caller ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Something that can refuse a request: a field group of its owner's hash in Redis."""
+
+    owner: bytes  # the hash's key
+    name: bytes  # `pool`, `par`
+    unit: str  # `pool`: credits that count down; `slot`: requests at one time
+    label: str  # whom it limits, for the error: key, organisation
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    kid: str
+    shard: int
+    version: int
+    digest: bytes
+    pepper: int
+    organisation: str
+    person: str
+    models: frozenset[str] | None  # None: all
+    meters: tuple[Meter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrganisationRecord:
+    id: str
+    version: int
+    meters: tuple[Meter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    key: KeyRecord
+    organisation: OrganisationRecord
+
+
+# One request -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it came in, parsed as far as admission needs it."""
+
+    rid: str
+    path: str
+    body: bytes
+    fields: Mapping[str, Any]
+    model: str
+    stream: bool
+    usage_wanted: bool  # a stream whose client asked for the usage chunk
+    output_max: int | None  # what the client allows, all choices together
+    end_user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a request holds, in the proxy's memory."""
+
+    rid: str
+    shard: int
+    caller: Caller
+    model: Model
+    price: Price
+    owners: tuple[bytes, ...]  # every hash that the hold touches: scripts declare all keys
+    pool: bytes  # owner and meter that pays
+    held_ucr: int
+    left_ucr: int  # of the pool, after this hold
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Disjoint token classes, as the provider counted them or as we estimated."""
+
+    tokens: Mapping[str, int]
+    source: str = "provider"  # provider, estimated, none
+
+
+NO_USAGE = Usage({}, "none")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a request went, filled in on its way and read by `settle`."""
+
+    kind: str = "released"  # settled: something is charged or was served; released: nothing was
+    reason: str = ""  # a stable code
+    usage: Usage = NO_USAGE
+    deployment: Deployment | None = None
+    attempts: int = 0
