@@ -1,0 +1,93 @@
+"""Connections to Postgres: a bounded pool with deadlines, JSON as objects. Knows no query."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import asyncpg
+import orjson
+
+from control.settings import ControlSettings
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = (
+        asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+    )
+else:
+    Pool, Connection = asyncpg.Pool, asyncpg.Connection
+
+log = logging.getLogger("opscenter.control.database")
+
+POOL_MIN = 1
+CONNECT_TIMEOUT_S = 5
+ACQUIRE_TIMEOUT_S = 5
+RETRY_PAUSE_S = 0.2
+
+# What asyncpg raises when the server is away, starting, stopping or full.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+
+class DatabaseError(Exception):
+    """Postgres cannot be used; the message says why and what helps."""
+
+
+async def connect(settings: ControlSettings) -> Pool:
+    """A pool of connections; the first one is opened now."""
+    try:
+        pool: Pool = await asyncpg.create_pool(
+            settings.database,
+            min_size=POOL_MIN,
+            max_size=settings.database_pool_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=settings.database_timeout_s,
+            init=_prepare,
+            server_settings={"application_name": "opscenter", "timezone": "UTC"},
+        )
+    except AWAY as problem:
+        raise DatabaseError(_away(problem)) from problem
+    except (asyncpg.PostgresError, ValueError) as problem:
+        raise DatabaseError(
+            f"PostgreSQL refused the connection: {problem}. Check OPSCENTER_DATABASE_URL."
+        ) from problem
+    return pool
+
+
+async def connect_patiently(settings: ControlSettings) -> Pool:
+    """Like connect, but waits for a server that is still starting, within control_wait_s."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.control_wait_s
+    while True:
+        try:
+            return await connect(settings)
+        except DatabaseError as problem:
+            if loop.time() >= deadline or not isinstance(problem.__cause__, AWAY):
+                raise
+            await asyncio.sleep(RETRY_PAUSE_S)
+
+
+async def _prepare(conn: asyncpg.Connection) -> None:
+    for kind in ("json", "jsonb"):
+        await conn.set_type_codec(
+            kind, encoder=_encode, decoder=orjson.loads, schema="pg_catalog", format="text"
+        )
+
+
+def _encode(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _away(problem: BaseException) -> str:
+    return (
+        f"PostgreSQL cannot be reached: {str(problem) or type(problem).__name__}. "
+        "Start it, or mend OPSCENTER_DATABASE_URL."
+    )

@@ -1,0 +1,93 @@
+"""Settings of the control plane, read once beside those of the data plane; never changed later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy import settings as proxy_settings
+from proxy.settings import Settings as ProxySettings
+from proxy.settings import setting
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def secret(help: str) -> Any:
+    """A setting that never shows in a repr, hence in no log."""
+    return field(default="", repr=False, metadata={"help": help, "low": None, "high": None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings(ProxySettings):
+    """Everything the control plane knows before it starts; the data plane's among it."""
+
+    database_url: str = secret("PostgreSQL: postgresql://... Empty: the server that `up` brings.")
+    control_host: str = setting("127.0.0.1", "Address of the control API.")
+    control_port: int = setting(8085, "Port of the control API.", 0, 65535)
+    control_hosts: str = setting(
+        "", "Names that the control API answers to, by commas. Empty: the loopback names."
+    )
+    root_key: str = secret("Root of all secrets, 32 characters or more. Empty: from a file.")
+    root_key_file: str = setting("", "File of the root key. Empty: HOME/secrets/root.key.")
+
+    admin_email: str = setting("admin@localhost", "E-mail of the first administrator.")
+    grant_credits: int = setting(
+        10_000, "Credits that the first organisation gets.", 0, 1_000_000_000
+    )
+    grant_max_credits: int = setting(
+        10_000_000, "Most credits in one grant by an administrator.", 1, 9_000_000_000
+    )
+    private_providers: bool = setting(
+        True, "Whether providers may lie on this machine or in private networks."
+    )
+
+    session_hours: int = setting(12, "A sign-in ends after this.", 1, 720)
+    session_idle_minutes: int = setting(30, "A sign-in ends when unused for this long.", 1, 43_200)
+    login_tries_max: int = setting(
+        10, "Failed sign-ins per address and per e-mail in login_window_s.", 1, 1000
+    )
+    login_window_s: int = setting(300, "Span in which failed sign-ins are counted.", 1, 86_400)
+    password_parallel: int = setting(2, "Passwords checked at one time.", 1, 64)
+
+    database_pool_max: int = setting(16, "Connections to PostgreSQL per process.", 2, 500)
+    database_timeout_s: int = setting(30, "Longest wait for an answer of PostgreSQL.", 1, 3600)
+    control_wait_s: int = setting(60, "At start, longest wait for PostgreSQL and Redis.", 1, 3600)
+    control_body_max_bytes: int = setting(
+        2**20, "Largest body that the control API takes.", 1024, 2**28
+    )
+    control_parallel_max: int = setting(
+        256, "Requests that the control API serves at one time; then 503.", 1, 100_000
+    )
+    control_stop_s: int = setting(10, "Longest wait for running requests at the end.", 1, 600)
+
+    @property
+    def proxy(self) -> ProxySettings:
+        """As the data plane knows them."""
+        return self
+
+    @property
+    def database(self) -> str:
+        """In asyncpg's form."""
+        run = self.run_dir
+        return self.database_url or f"postgresql://ops@/opscenter?host={run}&port=5432"
+
+    @property
+    def socket(self) -> Path:
+        """Whoever can open it is administrator here."""
+        return self.run_dir / "control.sock"
+
+    @property
+    def root_key_path(self) -> Path:
+        if self.root_key_file:
+            return Path(self.root_key_file).expanduser()
+        return self.home / "secrets" / "root.key"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        named = {name.strip().lower() for name in self.control_hosts.split(",") if name.strip()}
+        return frozenset(named) or LOOPBACK_NAMES
+
+
+def load(environ: Mapping[str, str]) -> ControlSettings:
+    """Both planes' settings; raises SettingsError with the name and what would do."""
+    return proxy_settings.load(ControlSettings, environ)

@@ -1,0 +1,65 @@
+-- The control plane's own: migrations, audit, idempotent writes, the outbox of records, health.
+
+-- name: migration_table
+CREATE TABLE IF NOT EXISTS schema_migration (
+  number     integer PRIMARY KEY,
+  name       text NOT NULL,
+  checksum   text NOT NULL,  -- SHA-256 of the file, in hexadecimal
+  applied_at timestamptz NOT NULL DEFAULT now()
+)
+
+-- name: migration_lock
+-- Held for the session, so that two starts at one time apply nothing twice.
+SELECT pg_advisory_lock(hashtext('opscenter.migrate'))
+
+-- name: migration_unlock
+SELECT pg_advisory_unlock(hashtext('opscenter.migrate'))
+
+-- name: migration_state
+-- Whether the record of migrations is there, and whether tables of ours are.
+SELECT to_regclass('schema_migration') IS NOT NULL AS recorded,
+       to_regclass('organisation') IS NOT NULL AS populated
+
+-- name: migration_list
+SELECT number, name, checksum, applied_at FROM schema_migration ORDER BY number
+
+-- name: migration_add
+INSERT INTO schema_migration (number, name, checksum) VALUES ($1, $2, $3)
+
+-- name: audit_add
+INSERT INTO audit (actor, action, object, organisation, detail) VALUES ($1, $2, $3, $4, $5)
+
+-- name: audit_list
+SELECT id, at, actor, action, object, organisation, detail
+FROM audit
+WHERE ($1::bigint IS NULL OR id < $1) AND ($2::uuid IS NULL OR organisation = $2)
+ORDER BY id DESC
+LIMIT $3
+
+-- name: idempotency_lock
+-- Two requests under one key at one time: the second waits for the first one's answer.
+SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))
+
+-- name: idempotency_get
+SELECT digest, status, body FROM idempotency
+WHERE actor = $1 AND key = $2 AND at > now() - interval '24 hours'
+
+-- name: idempotency_put
+INSERT INTO idempotency (actor, key, digest, status, body) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (actor, key) DO UPDATE
+SET digest = excluded.digest, status = excluded.status, body = excluded.body, at = now()
+
+-- name: idempotency_prune
+DELETE FROM idempotency WHERE at <= now() - interval '24 hours'
+
+-- name: outbox_record_add
+INSERT INTO outbox_record (kind, id) VALUES ($1, $2)
+ON CONFLICT (kind, id) DO UPDATE SET at = now()
+
+-- name: outbox_depth
+SELECT (SELECT count(*) FROM outbox_record) AS records,
+       (SELECT coalesce(extract(epoch FROM now() - min(at)), 0)::float8 FROM outbox_record) AS lag_s,
+       (SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL) AS dead_letters
+
+-- name: server_version
+SELECT current_setting('server_version') AS version
