@@ -1,0 +1,145 @@
+"""Who PostgreSQL runs as: it refuses root, so root lends it a user namespace, or else `nobody`.
+
+Makes no user, opens no folder and changes no mode of anything that is not the server's own.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from control.embedded import base
+from proxy import children
+
+NOBODY: Final = 65534
+COPIES: Final = (Path("/var/lib/opscenter"), Path("/tmp/opscenter-postgres-0"))  # noqa: S108 - checked
+
+_CLONE_NEWUSER: Final = 0x10000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a program that refuses root is started here."""
+
+    user: int | None = None
+    before: Callable[[], None] | None = None
+
+    def give(self, path: Path) -> None:
+        """Makes a file or folder of ours the program's."""
+        if self.user is not None:
+            os.chown(path, self.user, self.user)
+
+    @contextmanager
+    def reach(self, *paths: Path) -> Iterator[tuple[list[str], list[int]]]:
+        """Names under which the program finds `paths`, and the descriptors it must inherit.
+
+        `nobody` cannot walk through root's closed folders; an open descriptor leads it past them.
+        """
+        if self.user is None:
+            yield [str(path) for path in paths], []
+            return
+        with ExitStack() as opened:
+            fds = [os.open(path, os.O_RDONLY) for path in paths]
+            for fd in fds:
+                opened.callback(os.close, fd)
+            yield [f"/proc/self/fd/{fd}" for fd in fds], fds
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str],
+        log: Path,
+        pass_fds: Sequence[int],
+        stdin: int,
+        death_signal: signal.Signals,
+    ) -> children.Child:
+        return children.spawn(
+            argv,
+            env=env,
+            stdin=stdin,
+            log=log,
+            pass_fds=pass_fds,
+            cwd="/",
+            user=self.user,
+            before=self.before,
+            death_signal=death_signal,
+        )
+
+
+def choose() -> Identity:
+    if os.geteuid() != 0:
+        return Identity()
+    if namespaces_work():
+        return Identity(before=enter_namespace)
+    return Identity(user=NOBODY)
+
+
+def enter_namespace() -> None:
+    """Runs in the child: the same root outside, uid 65534 to itself."""
+    if _libc.unshare(_CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{NOBODY} 0 1"),
+        ("gid_map", f"{NOBODY} 0 1"),
+    ):
+        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
+        os.write(file, text.encode())
+        os.close(file)
+
+
+def namespaces_work() -> bool:
+    """Tries it in a child that does nothing else; containers often forbid it."""
+    try:
+        probe = children.spawn(["/bin/true"], before=enter_namespace)
+    except (OSError, children.SpawnFailed):
+        return False
+    return probe.wait() == 0
+
+
+def reachable_tree(tree: Path, libraries: Path, identity: Identity) -> Path:
+    """The server's installation where its user can reach it: in place, else a copy.
+
+    The copy keeps the relative depth, because the binaries find libpq beside their package.
+    """
+    if identity.user is None or _open_to_all(tree / "bin" / "postgres"):
+        return tree
+    package = tree.parent
+    for place in COPIES:
+        try:
+            return _copied(place, package, tree.name, libraries)
+        except OSError:
+            continue
+    raise base.FolderUnusable(
+        f"PostgreSQL refuses to run as root, this system forbids user namespaces, and no copy of "
+        f"its programs could be made in {COPIES[0]}. Run as an ordinary user, or set "
+        "OPSCENTER_DATABASE_URL to a server of your own."
+    )
+
+
+def _copied(place: Path, package: Path, tree: str, libraries: Path) -> Path:
+    place.mkdir(mode=0o755, parents=True, exist_ok=True)
+    owned = place.lstat()
+    if owned.st_uid != 0 or owned.st_mode & 0o022 or place.is_symlink():
+        raise PermissionError(f"{place} is not root's alone")
+    built = (package / tree / "bin" / "postgres").stat()
+    target = place / f"{tree}-{built.st_size:x}-{int(built.st_mtime):x}"
+    if not target.is_dir():
+        fresh = place / f".{target.name}.{os.getpid()}"
+        shutil.copytree(package / tree, fresh / package.name / tree, symlinks=True)
+        shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+        for folder in (fresh, fresh / package.name):
+            folder.chmod(0o755)
+        fresh.rename(target)
+    return target / package.name / tree
+
+
+def _open_to_all(program: Path) -> bool:
+    return all(path.stat().st_mode & 0o001 for path in (program, *program.parents))

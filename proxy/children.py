@@ -1,0 +1,130 @@
+"""Starts child processes that cannot outlive their parent, and stops them within a named time.
+
+Used by every supervisor; imports nothing heavy and never kills a process it did not start.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+POLL_SECONDS: Final = 0.005
+LOG_BYTES_MAX: Final = 10 * 2**20
+TAIL_BYTES_MAX: Final = 64 * 2**10
+
+_PR_SET_PDEATHSIG: Final = 1
+_PARENT_GONE: Final = 127
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Child = subprocess.Popen[bytes]
+SpawnFailed = subprocess.SubprocessError  # what ran before the program failed
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    log: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    cwd: str | None = None,
+    user: int | None = None,
+    before: Callable[[], None] | None = None,
+    death_signal: signal.Signals = signal.SIGTERM,
+) -> Child:
+    """Starts `argv` in a session of its own; it gets `death_signal` when its parent dies.
+
+    Call it on the main thread: Linux ties the signal to the thread that started the child.
+    A session of its own keeps a terminal's Ctrl-C for the supervisor, which stops in order.
+    """
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if before is not None:
+            before()
+        # Last, because a change of credentials clears it.
+        _die_with(parent, death_signal)
+
+    output = open_log(log) if log is not None else None
+    try:
+        with warnings.catch_warnings():
+            # Newer Pythons warn of a fork beside threads; the child only makes system calls.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return subprocess.Popen(
+                list(argv),
+                env=None if env is None else dict(env),
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                pass_fds=tuple(pass_fds),
+                cwd=cwd,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+                preexec_fn=prepare,
+                start_new_session=True,
+            )
+    finally:
+        if output is not None:
+            os.close(output)
+
+
+def _die_with(parent: int, death_signal: signal.Signals) -> None:
+    if sys.platform != "linux":
+        return
+    _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(_PARENT_GONE)  # the parent died before it could be watched
+
+
+def open_log(path: Path) -> int:
+    """A descriptor that appends to the log; one that has grown too long is set aside first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        if path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_name(path.name + ".1"))
+    except FileNotFoundError:
+        pass
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def tail(path: Path, lines_max: int = 15) -> str:
+    """The last lines of a log, empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES_MAX))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines_max:])
+
+
+def stop(child: Child, escalation: Sequence[tuple[signal.Signals, float]]) -> int:
+    """Sends each signal in turn until the child is gone within that signal's seconds."""
+    for number, seconds in escalation:
+        if child.poll() is not None:
+            break
+        child.send_signal(number)
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            continue
+    if child.poll() is None:
+        child.kill()
+    return child.wait()
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Waits for `condition`, at most `seconds`; says whether it came."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
