@@ -1,4 +1,4 @@
-"""What may be added to Ops-Center without touching the rest: hooks, the registry, the built-in plugins.
+"""What may be added to Ops-Center without touching the rest: hooks, registry, built-in plugins.
 
 A plugin of others needs none of these names: `pluggy.HookimplMarker("opscenter")` is `hookimpl`.
 """

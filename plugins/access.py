@@ -1,4 +1,4 @@
-"""How a route says who may call it. Only marks; whoever serves the application decides, at its gate.
+"""How a route says who may call it. Only marks; who serves the application decides.
 
     @router.get("/api/v1/hello", dependencies=[needs("viewer")])
     @router.get("/api/v1/me")
@@ -23,7 +23,7 @@ ROLES = ("viewer", "analyst", "developer", "moderator", "admin")
 
 
 class AccessError(ValueError):
-    """A route declares no access, or one that does not exist; the message says which and the cure."""
+    """A route declares no access, or one that does not exist; the message says the cure."""
 
 
 @dataclass(frozen=True, slots=True)
