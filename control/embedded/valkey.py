@@ -97,7 +97,11 @@ def launch(data: Path, run: Path, password: str, *, log: Path, databases: int) -
     _check_version(binary, data)
     path.unlink(missing_ok=True)
     process = children.spawn(
-        [str(binary), "-"], env={"LC_ALL": "C"}, stdin=subprocess.PIPE, log=log, cwd="/"
+        [str(binary), "-", "--dir", str(data)],
+        env={"LC_ALL": "C"},
+        stdin=subprocess.PIPE,
+        log=log,
+        cwd="/",
     )
     _hand_over(process, configuration(data, path, password, databases))
     return ValkeyServer(url_of(run, password), process, log, Probe(path, password))
@@ -108,7 +112,6 @@ def configuration(data: Path, path: Path, password: str, databases: int) -> str:
         "port 0",
         f"unixsocket {_quoted(path)}",
         "unixsocketperm 700",
-        f"dir {_quoted(data)}",
         f"pidfile {_quoted(_pid_file(data))}",
         f"requirepass {_quoted(password)}",
         f"databases {databases}",
