@@ -243,6 +243,46 @@ CREATE TABLE outbox_record (
   PRIMARY KEY (kind, id)
 );
 
+-- Nobody has to remember either: a change raises the record's version and queues it.
+CREATE FUNCTION record_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.version := OLD.version + 1;
+  RETURN NEW;
+END $$;
+CREATE FUNCTION record_queue() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_TABLE_NAME = 'api_key' THEN
+    INSERT INTO outbox_record (kind, id) VALUES ('k', NEW.kid) ON CONFLICT DO NOTHING;
+  ELSE
+    INSERT INTO outbox_record (kind, id) VALUES ('o', NEW.id::text) ON CONFLICT DO NOTHING;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER api_key_version BEFORE UPDATE ON api_key FOR EACH ROW EXECUTE FUNCTION record_version();
+CREATE TRIGGER api_key_queue AFTER INSERT OR UPDATE ON api_key FOR EACH ROW EXECUTE FUNCTION record_queue();
+CREATE TRIGGER organisation_version BEFORE UPDATE ON organisation FOR EACH ROW EXECUTE FUNCTION record_version();
+CREATE TRIGGER organisation_queue AFTER INSERT OR UPDATE ON organisation FOR EACH ROW EXECUTE FUNCTION record_queue();
+
+-- Likewise for what all callers share: its one row orders the publications.
+CREATE TABLE snapshot (
+  one     boolean PRIMARY KEY DEFAULT true CHECK (one),
+  version bigint NOT NULL
+);
+INSERT INTO snapshot (version) VALUES (1);
+CREATE FUNCTION snapshot_touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE snapshot SET version = version + 1;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER provider_touch AFTER INSERT OR UPDATE OR DELETE ON provider
+  FOR EACH STATEMENT EXECUTE FUNCTION snapshot_touch();
+CREATE TRIGGER model_touch AFTER INSERT OR UPDATE OR DELETE ON model
+  FOR EACH STATEMENT EXECUTE FUNCTION snapshot_touch();
+CREATE TRIGGER deployment_touch AFTER INSERT OR UPDATE OR DELETE ON deployment
+  FOR EACH STATEMENT EXECUTE FUNCTION snapshot_touch();
+CREATE TRIGGER price_touch AFTER INSERT ON price
+  FOR EACH STATEMENT EXECUTE FUNCTION snapshot_touch();
+
 -- Stream entries that could not be booked; `ledger verify` fails while one is open.
 CREATE TABLE dead_letter (
   shard       smallint NOT NULL,

@@ -1,0 +1,27 @@
+-- adjust: changes of pools that the ledger has made (grants, refunds, corrections), in order.
+-- call:  Pusher (control/drain.py)
+-- KEYS:  1 meta  2.. owners
+-- ARGV:  1 generation  2 first seq  3 last seq, then per row: index of its owner in KEYS, meter, delta
+-- reply: {OK} | {NOTREADY} | {GAP, seq that was applied last} | {BAD, what}
+
+local meta = KEYS[1]
+
+local state = redis.call('HMGET', meta, 'gen', 'adjseq')
+if state[1] ~= ARGV[1] then return { 'NOTREADY' } end
+local applied, first, last = amount(state[2] or '0'), amount(ARGV[2]), amount(ARGV[3])
+if not (applied and first and last) or (#ARGV - 3) % 3 ~= 0 then return { 'BAD', 'arguments' } end
+-- covers repetitions too: a row is applied exactly once, and none is left out
+if not (first == applied + 1 and last >= first) then return { 'GAP', state[2] or '0' } end
+for at = 4, #ARGV, 3 do
+  local owner, meter, delta = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
+  if not owner or not amount((string.gsub(delta, '^-', ''))) or delta == '-0' then return { 'BAD', meter } end
+  local before = redis.call('HGET', owner, meter .. '.b')
+  if before and not string.match(before, '^-?%d+$') then return { 'BAD', meter } end
+end
+
+-- writes only from here
+for at = 4, #ARGV, 3 do
+  redis.call('HINCRBY', KEYS[tonumber(ARGV[at])], ARGV[at + 1] .. '.b', ARGV[at + 2])
+end
+redis.call('HSET', meta, 'adjseq', ARGV[3])
+return { 'OK' }

@@ -1,0 +1,75 @@
+-- prelude: what every script shares; the loader puts it before each of them.
+-- Rules: read all, check all, then write all or nothing. Amounts are strings of digits and go
+-- into HINCRBY as they came; a Lua number is only ever compared. The clock is the server's.
+
+local AMOUNT_MAX = 9e15
+
+-- An amount as a number, or nil: digits alone, no sign, no leading zero, at most AMOUNT_MAX.
+local function amount(text)
+  if not text or not string.match(text, '^%d+$') or #text > 16 then return nil end
+  if #text > 1 and string.sub(text, 1, 1) == '0' then return nil end
+  local value = tonumber(text)
+  if not (value <= AMOUNT_MAX) then return nil end
+  return value
+end
+
+-- Redis refuses '-0', so a zero stays as it is.
+local function neg(text)
+  if text == '0' then return text end
+  if string.sub(text, 1, 1) == '-' then return string.sub(text, 2) end
+  return '-' .. text
+end
+
+local function digits(value) return string.format('%.0f', value) end
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+-- A hold is `checkpoint|items|context`; an item is `owner meter unit amount`, ended by a comma.
+local function read_hold(text)
+  local checkpoint, items, context = string.match(text, '^(%d+)|([^|]*)|(.*)$')
+  if not checkpoint then return nil end
+  local list = {}
+  for owner, meter, unit, held in string.gmatch(items, '(%S+) (%S+) (%S+) (%d+),') do
+    list[#list + 1] = { owner = owner, meter = meter, unit = unit, held = held }
+  end
+  return { checkpoint = checkpoint, items = list, text = items, context = context }
+end
+
+local function declared(from)
+  local set = {}
+  for i = from, #KEYS do set[KEYS[i]] = true end
+  return set
+end
+
+-- True when every count that the hold touches can be changed: owner declared, numbers whole.
+local function touchable(hold, owners)
+  for _, item in ipairs(hold.items) do
+    if not owners[item.owner] then return false end
+    local field = item.unit == 'pool' and '.b' or '.u'
+    local counts = redis.call('HMGET', item.owner, item.meter .. '.h', item.meter .. field)
+    for i = 1, 2 do
+      if counts[i] and not string.match(counts[i], '^-?%d+$') then return false end
+    end
+  end
+  return true
+end
+
+-- Ends a hold: gives back what it held and books what was used. Only after touchable().
+local function end_hold(hold, spent)
+  for _, item in ipairs(hold.items) do
+    redis.call('HINCRBY', item.owner, item.meter .. '.h', neg(item.held))
+    if item.unit == 'pool' then
+      redis.call('HINCRBY', item.owner, item.meter .. '.b', neg(spent))
+    end
+  end
+end
+
+local function pool_of(hold)
+  for _, item in ipairs(hold.items) do
+    if item.unit == 'pool' then return item.owner .. ':' .. item.meter, item.held end
+  end
+  return '', '0'
+end

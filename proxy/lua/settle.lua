@@ -1,0 +1,31 @@
+-- settle: the request has ended; gives back its hold, takes its cost, tells the ledger.
+-- call:  Shards.settle (proxy/shards.py)
+-- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the hold
+-- ARGV:  1 rid  2 kind  3 cost_ucr  4 pool (owner:meter)  5 held_ucr  6 event
+-- reply: {OK, late} | {NOTREADY} | {DUP} | {BAD, what}
+-- layout: a stream entry is r rid, k kind, c cost, p pool, h held, l late, e event
+
+local meta, holds, leases, tombs, usage = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local rid, kind, cost, pool, held, event = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+
+if redis.call('HEXISTS', meta, 'gen') == 0 then return { 'NOTREADY' } end
+if redis.call('HEXISTS', tombs, rid) == 1 then return { 'DUP' } end
+if not amount(cost) or not amount(held) then return { 'BAD', 'amount' } end
+redis.call('XLEN', usage)
+redis.call('ZSCORE', leases, rid)
+
+local text = redis.call('HGET', holds, rid)
+local hold = text and read_hold(text)
+if text and not (hold and touchable(hold, declared(6))) then return { 'BAD', 'hold' } end
+
+-- writes only from here; a hold that has ended already is for the ledger to judge
+local late = '1'
+redis.call('HSET', tombs, rid, '1')
+if hold then
+  late = '0'
+  end_hold(hold, cost)
+  redis.call('HDEL', holds, rid)
+  redis.call('ZREM', leases, rid)
+end
+redis.call('XADD', usage, '*', 'r', rid, 'k', kind, 'c', cost, 'p', pool, 'h', held, 'l', late, 'e', event)
+return { 'OK', late }

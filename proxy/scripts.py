@@ -1,0 +1,59 @@
+"""The Lua scripts by name, each behind the shared prelude, and the names of keys in Redis.
+
+A changed script has another SHA, so programs of two versions run side by side.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+
+from proxy.keys import SHARDS
+
+FOLDER = Path(__file__).with_name("lua")
+SNAPSHOT_KEY = b"{ops}:snapshot"  # hash: section -> body, and `manifest`
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    text: bytes
+    sha: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShardKeys:
+    """The keys of one virtual shard; all carry its hash tag, so one script reaches them all."""
+
+    prefix: bytes
+    meta: bytes
+    hold: bytes
+    lease: bytes
+    tomb: bytes
+    usage: bytes
+
+    def key(self, kid: str) -> bytes:
+        return self.prefix + b"k:" + kid.encode()
+
+    def organisation(self, id: str) -> bytes:
+        return self.prefix + b"o:" + id.encode()
+
+
+def _load() -> dict[str, Script]:
+    prelude = (FOLDER / "prelude.lua").read_bytes()
+    scripts = {}
+    for path in sorted(FOLDER.glob("*.lua")):
+        if path.stem != "prelude":
+            text = prelude + path.read_bytes()
+            sha = sha1(text, usedforsecurity=False).hexdigest().encode()
+            scripts[path.stem] = Script(path.stem, text, sha)
+    return scripts
+
+
+def _keys(shard: int) -> ShardKeys:
+    prefix = b"{s%02d}:" % shard
+    names = (b"meta", b"hold", b"lease", b"tomb", b"usage")
+    return ShardKeys(prefix, *(prefix + name for name in names))
+
+
+SCRIPTS = _load()
+SHARD_KEYS = tuple(_keys(shard) for shard in range(SHARDS))

@@ -1,0 +1,163 @@
+"""One method per script of the request path, keys by shard. Knows Redis' side of the protocol:
+what goes in, what an answer means. Decides nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from proxy.pipe import Pipe, RedisDown, Reply
+from proxy.scripts import SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
+from proxy.types import Meter
+
+ADMIT, SETTLE, RENEW = SCRIPTS["admit"], SCRIPTS["settle"], SCRIPTS["renew"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as it lies in Redis; None where there is none."""
+
+    version: int
+    status: str
+    body: bytes
+    digest: bytes = b""
+
+
+class Admitted(NamedTuple):
+    left: tuple[int, ...]  # of each meter, after the hold
+
+
+class Stale(NamedTuple):
+    key: RawRecord | None
+    organisation: RawRecord | None
+
+
+class Limited(NamedTuple):
+    nth: int  # which meter refused, from 0
+    left: int
+
+
+class Refused(NamedTuple):
+    why: str  # KEY, ORG, NOTREADY
+
+
+class Shards:
+    """Scripts on the shards of one Redis."""
+
+    def __init__(self, pipe: Pipe, lease_ms: int) -> None:
+        self.pipe = pipe
+        self.lease_ms = lease_ms
+
+    async def admit(
+        self,
+        shard: int,
+        rid: str,
+        owners: Sequence[bytes],
+        versions: tuple[int, int],
+        meters: Sequence[Meter],
+        amounts: Sequence[int],
+        context: bytes,
+    ) -> Admitted | Stale | Limited | Refused:
+        """`owners` starts with the key's record and the organisation's."""
+        at = SHARD_KEYS[shard]
+        args: list[bytes | int] = [rid.encode(), self.lease_ms, *versions, context]
+        for meter, amount in zip(meters, amounts, strict=True):
+            args += (
+                owners.index(meter.owner) + 4,
+                meter.name,
+                meter.unit.encode(),
+                amount,
+            )
+        reply = await self.pipe.run(ADMIT, (at.meta, at.hold, at.lease, *owners), args)
+        return _admit_answer(reply)
+
+    def settle(
+        self,
+        shard: int,
+        rid: str,
+        owners: Sequence[bytes],
+        kind: bytes,
+        cost: int,
+        pool: bytes,
+        held: int,
+        event: bytes,
+    ) -> "SettleCall":
+        at = SHARD_KEYS[shard]
+        keys = (at.meta, at.hold, at.lease, at.tomb, at.usage, *owners)
+        return SettleCall(self.pipe, keys, (rid.encode(), kind, cost, pool, held, event))
+
+    async def renew(
+        self, shard: int, rows: Sequence[tuple[str, bytes, bytes, int]]
+    ) -> tuple[str, ...]:
+        """Per row (rid, key record, organisation record, cost so far): OK, GONE or REVOKED."""
+        at = SHARD_KEYS[shard]
+        records = list(dict.fromkeys(record for row in rows for record in row[1:3]))
+        args: list[bytes | int] = [self.lease_ms]
+        for rid, key, organisation, checkpoint in rows:
+            places = (records.index(key) + 4, records.index(organisation) + 4)
+            args += (rid.encode(), *places, checkpoint)
+        reply = await self.pipe.run(RENEW, (at.meta, at.lease, at.hold, *records), args)
+        if reply[0] != b"OK":
+            raise RedisDown(f"renew answered {_words(reply)}")
+        return tuple(answer.decode() for answer in reply[1:])
+
+    async def snapshot_version(self) -> int:
+        reply = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
+        return int(reply) if reply else 0
+
+    async def snapshot(self) -> tuple[int, bytes]:
+        version, models = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, b"ver", b"models")
+        if version is None or models is None:
+            raise RedisDown("no snapshot has been published yet")
+        return int(version), models
+
+
+class SettleCall:
+    """A settlement that can be sent again: the second time it is answered DUP."""
+
+    __slots__ = ("args", "keys", "pipe")
+
+    def __init__(self, pipe: Pipe, keys: Sequence[bytes], args: Sequence[bytes | int]) -> None:
+        self.pipe, self.keys, self.args = pipe, keys, args
+
+    async def send(self) -> str:
+        """`ok`, `late` or `again`; RedisDown when nobody can tell what happened."""
+        reply = await self.pipe.run(SETTLE, self.keys, self.args)
+        if reply[0] == b"OK":
+            return "late" if reply[1] == b"1" else "ok"
+        if reply[0] == b"DUP":
+            return "again"
+        raise RedisDown(f"settle answered {_words(reply)}")
+
+
+def _admit_answer(reply: Reply) -> Admitted | Stale | Limited | Refused:
+    word = reply[0]
+    if word == b"OK":
+        return Admitted(tuple(map(int, reply[1:])))
+    if word == b"LIMIT":
+        return Limited(int(reply[1]) - 1, int(reply[2]))
+    if word == b"STALE":
+        return Stale(*_records(reply[1:]))
+    if word in (b"KEY", b"ORG", b"NOTREADY"):
+        return Refused(word.decode())
+    raise RedisDown(f"admit answered {_words(reply)}")
+
+
+def _records(fields: Sequence[bytes | None]) -> tuple[RawRecord | None, RawRecord | None]:
+    # a Lua nil ends a reply early: a missing record comes as a shorter list
+    key_version, key_status, digest, key_body, org_version, org_status, org_body = (
+        *fields,
+        *[None] * (7 - len(fields)),
+    )
+    key = organisation = None
+    if key_version and key_status and key_body and digest:
+        key = RawRecord(int(key_version), key_status.decode(), key_body, bytes.fromhex(digest.decode()))
+    if org_version and org_status and org_body:
+        organisation = RawRecord(int(org_version), org_status.decode(), org_body)
+    return key, organisation
+
+
+def _words(reply: Reply) -> str:
+    return " ".join(part.decode("utf-8", "replace") for part in reply if isinstance(part, bytes))
+
+

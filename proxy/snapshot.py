@@ -1,0 +1,95 @@
+"""Sections in, the current Snapshot out: built completely, then swapped by one assignment.
+
+A snapshot that cannot be read leaves the old one in force.
+"""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from proxy.keyfile import KeyFile
+from proxy.pipe import RedisDown
+from proxy.providers.catalog import ADAPTERS
+from proxy.shards import Shards
+from proxy.types import Deployment, Model, Price, Snapshot
+
+log = logging.getLogger("opscenter.proxy.snapshot")
+
+
+def build(version: int, models: bytes, keys: KeyFile) -> Snapshot:
+    """Reads what `control/publish.py` wrote; a deployment that cannot be used is left out."""
+    rows = orjson.loads(models)
+    found = {row["id"]: _model(row, keys) for row in rows}
+    return Snapshot(version, MappingProxyType(found))
+
+
+class Current:
+    """The snapshot in force in this worker, kept fresh by polling one small field."""
+
+    def __init__(self, shards: Shards, keys: KeyFile, poll_ms: int) -> None:
+        self.snapshot = Snapshot()
+        self._shards = shards
+        self._keys = keys
+        self._poll_s = poll_ms / 1000
+        self._told = ""
+
+    async def refresh(self) -> None:
+        if await self._shards.snapshot_version() == self.snapshot.version:
+            return
+        version, models = await self._shards.snapshot()
+        self.snapshot = build(version, models, self._keys)
+
+    async def keep(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+                self._tell("")
+            except RedisDown as problem:
+                self._tell(str(problem))
+            except (ValueError, KeyError, TypeError) as problem:
+                self._tell(f"the published snapshot cannot be read: {problem!r}")
+            await asyncio.sleep(self._poll_s)
+
+    def _tell(self, problem: str) -> None:
+        """One line per change of state, not one per try."""
+        if problem != self._told:
+            log.warning("snapshot not refreshed: %s", problem) if problem else log.info("snapshot fresh again")
+        self._told = problem
+
+
+def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
+    price = row["price"]
+    return Model(
+        id=row["id"],
+        context_max=row["context_max"],
+        output_max=row["output_max"],
+        created=row["created"],
+        deployments=tuple(d for r in row["deployments"] if (d := _deployment(row["id"], r, keys))),
+        price=price and Price(price["version"], MappingProxyType(price["rates"]), price["factor_ppm"]),
+    )
+
+
+def _deployment(model: str, row: Mapping[str, Any], keys: KeyFile) -> Deployment | None:
+    if row["adapter"] not in ADAPTERS:
+        log.error("deployment %s of %s: unknown adapter %s", row["id"], model, row["adapter"])
+        return None
+    try:
+        sealed = row["secret"] and base64.b64decode(row["secret"])
+        secret = keys.open(row["provider"], row["base_url"], sealed) if sealed else ""
+    except ValueError as problem:
+        log.error("deployment %s of %s: %s", row["id"], model, problem)
+        return None
+    return Deployment(
+        id=row["id"],
+        model=model,
+        provider=row["provider"],
+        adapter=row["adapter"],
+        base_url=row["base_url"],
+        upstream_model=row["upstream_model"],
+        secret=secret,
+    )
