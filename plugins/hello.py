@@ -1,4 +1,4 @@
-"""The smallest plugin that uses every hook: it says hello. A pattern to begin from, not a feature."""
+"""The smallest plugin that uses every hook: it says hello. A pattern to begin from, no feature."""
 
 from typing import Annotated
 

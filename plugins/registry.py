@@ -1,4 +1,4 @@
-"""Finds plugins: built-ins by name, those of others by entry point. Finding runs none of their code.
+"""Finds plugins: built-ins by name, others' by entry point. Finding runs none of their code.
 
 A plugin that cannot be used is found too, with its problem; it never stops the search.
 """
@@ -62,7 +62,8 @@ class Hooks:
             raise PluginInvalid(f"It does not fit this Ops-Center's hooks: {error}") from error
         if not self._manager.get_hookcallers(plugin):
             raise PluginInvalid(
-                f'{plugin!r} has no hooks; mark its functions with pluggy.HookimplMarker("{PROJECT}").'
+                f"{plugin!r} has no hooks; mark its functions with "
+                f'pluggy.HookimplMarker("{PROJECT}").'
             )
 
     def has(self, hook: str) -> bool:
@@ -97,7 +98,7 @@ def find(*, third_party: bool = True) -> Mapping[str, Found]:
 
 
 def allows_third_party(setting: str) -> bool:
-    """Reads OPSCENTER_PLUGINS: `on` (or nothing) is all that is enabled by name, `off` built-ins."""
+    """Reads OPSCENTER_PLUGINS: `on` (or nothing), or `off` for the built-ins alone."""
     if setting.strip().lower() not in ("", "on", "off"):
         raise PluginInvalid(f"OPSCENTER_PLUGINS is {setting!r}; set it to on or off.")
     return setting.strip().lower() != "off"

@@ -1,5 +1,5 @@
-"""Every hook a plugin may implement. The docstrings are the documentation: docs/plugins.md is made of
-them. A hook exists only together with a built-in plugin that uses it.
+"""Every hook a plugin may implement. The docstrings are the documentation: docs/plugins.md is made
+of them. A hook exists only together with a built-in plugin that uses it.
 
 A hook takes of its arguments those that it needs, and may be a plain or an async function.
 """
