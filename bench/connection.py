@@ -9,6 +9,7 @@ import struct
 from collections import deque
 from dataclasses import dataclass
 from itertools import cycle
+from time import monotonic
 from typing import cast
 
 import httptools
@@ -179,12 +180,11 @@ class Connection(asyncio.Protocol):
 
     async def _send_pieces(self, plan: Plan) -> None:
         """Each piece at its own time, counted from the first, so that no delay adds up."""
-        clock = asyncio.get_running_loop().time
-        start = clock()
+        start = monotonic()
         pieces = cycle(plan.pieces) if plan.finale is Finale.ENDLESS else plan.pieces
         for number, piece in enumerate(pieces):
             if number and (plan.piece_s or plan.finale is Finale.ENDLESS):
-                await asyncio.sleep(start + number * plan.piece_s - clock())
+                await asyncio.sleep(start + number * plan.piece_s - monotonic())
             await self._writable.wait()
             self._transport.write(piece)
             self._produced = number + 1
