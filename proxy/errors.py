@@ -17,7 +17,12 @@ class OpsError(Exception):
     retry_after_s: int | None = None
 
     def __init__(
-        self, param: str | None = None, /, *, headers: tuple[tuple[str, str], ...] = (), **detail: object
+        self,
+        param: str | None = None,
+        /,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        **detail: object,
     ) -> None:
         self.param = param
         self.headers = headers
@@ -243,9 +248,9 @@ class UpstreamRefused(UpstreamError):
 
     code = "upstream_refused"
 
-    def __init__(self, status: int, **detail: object) -> None:
-        self.status = status
-        super().__init__(status=detail.pop("upstream_status"), **detail)
+    def __init__(self, passed: int, *, status: int, model: str, message: str) -> None:
+        self.status = passed
+        super().__init__(status=status, model=model, message=message)
 
 
 class UpstreamKeyRefused(UpstreamError):

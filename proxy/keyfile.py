@@ -39,7 +39,9 @@ class KeyFile:
         try:
             plain = orjson.loads(self.box.decrypt(sealed))
         except InvalidToken:
-            raise ValueError(f"the secret of provider {provider} was sealed by another key") from None
+            raise ValueError(
+                f"the secret of provider {provider} was sealed by another key"
+            ) from None
         if plain["provider"] != provider or plain["base_url"] != base_url:
             raise ValueError(f"the secret of provider {provider} was entered for another address")
         secret = plain["secret"]

@@ -36,11 +36,16 @@ def _codes() -> tuple[str, ...]:
 
 
 def _bounds(microseconds: tuple[int, ...]) -> tuple[str, ...]:
-    return tuple(f"{us / 1_000_000:g}" for us in microseconds) + ("+Inf", "sum")
+    return (*(f"{us / 1_000_000:g}" for us in microseconds), "+Inf", "sum")
 
 
 FAMILIES = (
-    Family("requests_total", "counter", "Requests that reached the flow.", ('stream="no"', 'stream="yes"')),
+    Family(
+        "requests_total",
+        "counter",
+        "Requests that reached the flow.",
+        ('stream="no"', 'stream="yes"'),
+    ),
     Family("errors_total", "counter", "Requests that ended in an error, by its code.", _codes()),
     Family("running", "gauge", "Requests that run just now."),
     Family("connections", "gauge", "Connections of clients just now."),
@@ -57,10 +62,18 @@ FAMILIES = (
     Family("upstream_attempts_total", "counter", "Calls to providers."),
     Family("upstream_connects_total", "counter", "New connections to providers."),
     Family(
-        "overhead_seconds", "histogram", "Time inside us, the provider's taken off.", _bounds(BUCKETS_US), 1_000_000
+        "overhead_seconds",
+        "histogram",
+        "Time inside us, the provider's taken off.",
+        _bounds(BUCKETS_US),
+        1_000_000,
     ),
     Family(
-        "first_byte_seconds", "histogram", "Wait for the provider's first byte.", _bounds(FIRST_BYTE_US), 1_000_000
+        "first_byte_seconds",
+        "histogram",
+        "Wait for the provider's first byte.",
+        _bounds(FIRST_BYTE_US),
+        1_000_000,
     ),
 )
 PREFIX = "opscenter_proxy_"

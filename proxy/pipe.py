@@ -18,6 +18,7 @@ import hiredis
 
 from proxy.scripts import SCRIPTS, Script
 
+Word = bytes | int
 Reply = Any  # what Redis answered: bytes, int, None or a list of these
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.5
 WATCH_S = 0.02  # how often deadlines are looked at
@@ -126,6 +127,11 @@ class _Connection(asyncio.Protocol):
 _NOTHING = object()
 
 
+def _pack(command: tuple[Word, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # any length
+    return packed
+
+
 class Pipe:
     """A few connections to one server, kept up in the background."""
 
@@ -168,7 +174,7 @@ class Pipe:
             connection.fail()
         self._ready = []
 
-    def send(self, *command: bytes | int) -> "asyncio.Future[Reply]":
+    def send(self, *command: Word) -> "asyncio.Future[Reply]":
         """Queues a command and returns its reply to come; raises RedisDown at once when down."""
         if not self._ready:
             raise RedisDown("Redis is not reachable")
@@ -177,15 +183,15 @@ class Pipe:
         if len(connection.waiting) >= self.backlog_max:
             raise RedisDown("too many commands wait for Redis")
         deadline = connection.loop.time() + self.timeout_s
-        return connection.send(hiredis.pack_command(command), deadline)
+        return connection.send(_pack(command), deadline)
 
-    async def execute(self, *command: bytes | int) -> Reply:
+    async def execute(self, *command: Word) -> Reply:
         try:
             return await self.send(*command)
         except hiredis.ReplyError as problem:
             raise RedisDown(f"Redis refused a command: {problem}") from None
 
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | int]) -> Reply:
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Word]) -> Reply:
         """Runs a script by its SHA; one that the server has forgotten is sent again."""
         try:
             return await self.send(b"EVALSHA", script.sha, len(keys), *keys, *args)
@@ -242,7 +248,7 @@ class Pipe:
         if at.db:
             hello.append((b"SELECT", b"%d" % at.db))
         loads = [(b"SCRIPT", b"LOAD", script.text) for script in SCRIPTS.values()]
-        sent = [connection.send(hiredis.pack_command(c), deadline) for c in (*hello, *loads)]
+        sent = [connection.send(_pack(c), deadline) for c in (*hello, *loads)]
         replies = await asyncio.gather(*sent, return_exceptions=True)
         for nth, reply in enumerate(replies):
             # a server may refuse SCRIPT LOAD: then each script travels with its call

@@ -2,6 +2,7 @@
 what goes in, what an answer means. Decides nothing.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from proxy.pipe import Pipe, RedisDown, Reply
 from proxy.scripts import SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
 from proxy.types import Meter
 
+KEY_FIELDS = (b"ver", b"st", b"body", b"digest", b"exp")
 ADMIT, SETTLE, RENEW = SCRIPTS["admit"], SCRIPTS["settle"], SCRIPTS["renew"]
 
 
@@ -21,6 +23,7 @@ class RawRecord:
     status: str
     body: bytes
     digest: bytes = b""
+    expires_ms: int = 0  # 0: never
 
 
 class Admitted(NamedTuple):
@@ -96,10 +99,25 @@ class Shards:
         for rid, key, organisation, checkpoint in rows:
             places = (records.index(key) + 4, records.index(organisation) + 4)
             args += (rid.encode(), *places, checkpoint)
-        reply = await self.pipe.run(RENEW, (at.meta, at.lease, at.hold, *records), args)
+        reply = await self.pipe.run(RENEW, (at.meta, at.hold, at.lease, *records), args)
         if reply[0] != b"OK":
             raise RedisDown(f"renew answered {_words(reply)}")
         return tuple(answer.decode() for answer in reply[1:])
+
+    async def key(self, shard: int, kid: str) -> RawRecord | None:
+        """The key's record; RedisDown while the shard is not filled, since then nobody knows."""
+        at = SHARD_KEYS[shard]
+        generation, fields = await asyncio.gather(
+            self.pipe.execute(b"HGET", at.meta, b"gen"),
+            self.pipe.execute(b"HMGET", at.key(kid), *KEY_FIELDS),
+        )
+        if generation is None:
+            raise RedisDown(f"shard {shard} has not been filled yet")
+        return _record(*fields)
+
+    async def organisation(self, shard: int, id: str) -> RawRecord | None:
+        name = SHARD_KEYS[shard].organisation(id)
+        return _record(*await self.pipe.execute(b"HMGET", name, b"ver", b"st", b"body"))
 
     async def snapshot_version(self) -> int:
         reply = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
@@ -144,20 +162,21 @@ def _admit_answer(reply: Reply) -> Admitted | Stale | Limited | Refused:
 
 
 def _records(fields: Sequence[bytes | None]) -> tuple[RawRecord | None, RawRecord | None]:
-    # a Lua nil ends a reply early: a missing record comes as a shorter list
-    key_version, key_status, digest, key_body, org_version, org_status, org_body = (
-        *fields,
-        *[None] * (7 - len(fields)),
-    )
-    key = organisation = None
-    if key_version and key_status and key_body and digest:
-        key = RawRecord(int(key_version), key_status.decode(), key_body, bytes.fromhex(digest.decode()))
-    if org_version and org_status and org_body:
-        organisation = RawRecord(int(org_version), org_status.decode(), org_body)
-    return key, organisation
+    return _record(*fields[:5]), _record(*fields[5:])
+
+
+def _record(
+    version: bytes | None,
+    status: bytes | None,
+    body: bytes | None,
+    digest: bytes | None = b"",
+    expires: bytes | None = None,
+) -> RawRecord | None:
+    if version is None or status is None or body is None or digest is None:
+        return None
+    unhexed = bytes.fromhex(digest.decode())
+    return RawRecord(int(version), status.decode(), body, unhexed, int(expires or 0))
 
 
 def _words(reply: Reply) -> str:
     return " ".join(part.decode("utf-8", "replace") for part in reply if isinstance(part, bytes))
-
-

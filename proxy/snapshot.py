@@ -58,7 +58,9 @@ class Current:
     def _tell(self, problem: str) -> None:
         """One line per change of state, not one per try."""
         if problem != self._told:
-            log.warning("snapshot not refreshed: %s", problem) if problem else log.info("snapshot fresh again")
+            log.warning("snapshot not refreshed: %s", problem) if problem else log.info(
+                "snapshot fresh again"
+            )
         self._told = problem
 
 
@@ -70,7 +72,8 @@ def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
         output_max=row["output_max"],
         created=row["created"],
         deployments=tuple(d for r in row["deployments"] if (d := _deployment(row["id"], r, keys))),
-        price=price and Price(price["version"], MappingProxyType(price["rates"]), price["factor_ppm"]),
+        price=price
+        and Price(price["version"], MappingProxyType(price["rates"]), price["factor_ppm"]),
     )
 
 

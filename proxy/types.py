@@ -140,3 +140,4 @@ class Outcome:
     usage: Usage = NO_USAGE
     deployment: Deployment | None = None
     attempts: int = 0
+    revoked: bool = False  # its key or organisation was, while it ran

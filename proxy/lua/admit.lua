@@ -13,15 +13,14 @@ local rid, lease_ms, context = ARGV[1], amount(ARGV[2]), ARGV[5]
 local state = redis.call('HMGET', meta, 'gen', 'fenced')
 if not state[1] or state[2] then return { 'NOTREADY' } end
 
-local k = redis.call('HMGET', key, 'ver', 'st', 'exp', 'digest', 'body')
+local k = redis.call('HMGET', key, 'ver', 'st', 'body', 'digest', 'exp')
 local o = redis.call('HMGET', org, 'ver', 'st', 'body')
 if k[1] ~= ARGV[3] or o[1] ~= ARGV[4] then
-  return { 'STALE', k[1], k[2], k[4], k[5], o[1], o[2], o[3] }
+  return { 'STALE', k[1], k[2], k[3], k[4], k[5], o[1], o[2], o[3] }
 end
 local now = now_ms()
 if k[2] ~= 'active' then return { 'KEY' } end
-local expires = tonumber(k[3] or '0')
-if expires and expires ~= 0 and not (now < expires) then return { 'KEY' } end
+if k[5] and k[5] ~= '0' and not (now < (tonumber(k[5]) or 0)) then return { 'KEY' } end
 if o[2] ~= 'active' then return { 'ORG' } end
 if not lease_ms or (#ARGV - 5) % 4 ~= 0 then return { 'BAD', 'arguments' } end
 

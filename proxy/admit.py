@@ -1,0 +1,262 @@
+"""Admit: who calls, may they, what may it cost at most. Takes a Ticket, or raises.
+
+All checks that money depends on are one script in Redis; what is remembered here only saves the
+look-up, because the script is told the versions and answers STALE when one is not the newest.
+"""
+
+import hmac
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from proxy import keys
+from proxy.errors import (
+    InsufficientCredits,
+    KeyInvalid,
+    KeyMissing,
+    LimitError,
+    ModelNotAllowed,
+    NotReady,
+    OrganisationSuspended,
+    ParallelLimit,
+)
+from proxy.keyfile import KeyFile
+from proxy.metrics import Metrics
+from proxy.pipe import RedisDown
+from proxy.pricing import credits_text, worst_ucr
+from proxy.request import choices_of
+from proxy.scripts import SHARD_KEYS
+from proxy.shards import Admitted, Limited, RawRecord, Refused, Shards, Stale
+from proxy.types import Call, Caller, KeyRecord, Meter, Model, OrganisationRecord, Price, Ticket
+
+STALE_TRIES = 4  # a record that changes faster than this is not ours to chase
+BEARER = "bearer "
+
+R = TypeVar("R")
+
+
+class Admission:
+    """The records that this worker remembers, and the way in."""
+
+    def __init__(
+        self, shards: Shards, keyfile: KeyFile, metrics: Metrics, instance: str, callers_max: int
+    ) -> None:
+        self._shards = shards
+        self._keyfile = keyfile
+        self._metrics = metrics
+        self._instance = instance
+        self._callers_max = callers_max
+        self._keys: dict[str, KeyRecord] = {}
+        self._organisations: dict[str, OrganisationRecord] = {}
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Whose key this is. Says nothing yet about whether it is still good."""
+        key = _key(authorization)
+        try:
+            record = self._keys.get(key.kid) or await self._fetch_key(key)
+            self._check_digest(key, record)
+            organisation = self._organisations.get(record.organisation)
+            if organisation is None:
+                organisation = await self._fetch_organisation(record)
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)
+            raise NotReady from None
+        return Caller(record, organisation)
+
+    async def admit(self, call: Call, caller: Caller, model: Model, price: Price) -> Ticket:
+        """Takes the holds of this call, all or none."""
+        if caller.key.models is not None and model.id not in caller.key.models:
+            raise ModelNotAllowed("model", model=model.id)
+        hold = hold_ucr(call, model, price)
+        context = self._context(call, caller, model, price)
+        for _ in range(STALE_TRIES):
+            meters = caller.organisation.meters + caller.key.meters
+            amounts = [hold if meter.unit == "pool" else 1 for meter in meters]
+            owners = _owners(caller, meters)
+            versions = (caller.key.version, caller.organisation.version)
+            try:
+                answer = await self._shards.admit(
+                    caller.key.shard, call.rid, owners, versions, meters, amounts, context
+                )
+            except RedisDown:
+                self._metrics.add(self._metrics.redis_failures)
+                raise NotReady from None
+            match answer:
+                case Admitted(left):
+                    return _ticket(call, caller, model, price, meters, owners, hold, left)
+                case Limited(nth, left):
+                    raise _limit_error(meters[nth], amounts[nth], left)
+                case Refused(why):
+                    raise self._refusal(why, caller)
+                case Stale():
+                    caller = self._newer(caller, answer)
+        raise NotReady
+
+    async def check(self, caller: Caller) -> Caller:
+        """The caller as he is now, for routes that cost nothing and so hold nothing."""
+        try:
+            key = await self._shards.key(caller.key.shard, caller.key.kid)
+            organisation = await self._shards.organisation(caller.key.shard, caller.organisation.id)
+        except RedisDown:
+            raise NotReady from None
+        return self._newer(caller, Stale(key, organisation))
+
+    def _newer(self, caller: Caller, stale: Stale) -> Caller:
+        """Takes over what Redis has; a key that is gone or dead is refused here."""
+        self._metrics.add(self._metrics.stale)
+        if stale.key is None:
+            raise self._refusal("KEY", caller)
+        key = _key_record(caller.key.kid, caller.key.shard, stale.key)
+        if not hmac.compare_digest(key.digest, caller.key.digest):
+            raise self._refusal("KEY", caller)
+        self._remember(self._keys, key.kid, key)
+        if not _good(stale.key):
+            raise self._refusal("KEY", caller)
+        organisation = caller.organisation
+        if stale.organisation is not None:
+            organisation = _organisation_record(organisation.id, key.shard, stale.organisation)
+            self._remember(self._organisations, organisation.id, organisation)
+            if stale.organisation.status != "active":
+                raise self._refusal("ORG", caller)
+        return Caller(key, organisation)
+
+    def _refusal(self, why: str, caller: Caller) -> Exception:
+        if why == "NOTREADY":
+            return NotReady()
+        if why == "ORG":
+            return OrganisationSuspended()
+        self._keys.pop(caller.key.kid, None)
+        return KeyInvalid()
+
+    def _check_digest(self, key: keys.Key, record: KeyRecord) -> None:
+        if record.shard != key.shard or record.pepper not in self._keyfile.peppers:
+            raise KeyInvalid
+        if not hmac.compare_digest(self._keyfile.digest(key.text, record.pepper), record.digest):
+            raise KeyInvalid
+
+    async def _fetch_key(self, key: keys.Key) -> KeyRecord:
+        raw = await self._shards.key(key.shard, key.kid)
+        if raw is None or not _good(raw):
+            raise KeyInvalid
+        record = _key_record(key.kid, key.shard, raw)
+        self._check_digest(key, record)
+        self._remember(self._keys, key.kid, record)
+        return record
+
+    async def _fetch_organisation(self, key: KeyRecord) -> OrganisationRecord:
+        raw = await self._shards.organisation(key.shard, key.organisation)
+        if raw is None:
+            raise NotReady
+        record = _organisation_record(key.organisation, key.shard, raw)
+        self._remember(self._organisations, record.id, record)
+        return record
+
+    def _remember(self, cache: dict[str, R], name: str, record: R) -> None:
+        if len(cache) >= self._callers_max and name not in cache:
+            cache.pop(next(iter(cache)))
+        cache[name] = record
+
+    def _context(self, call: Call, caller: Caller, model: Model, price: Price) -> bytes:
+        """What the ledger is told of a request whose proxy died."""
+        return orjson.dumps(
+            {
+                "o": caller.key.organisation,
+                "k": caller.key.kid,
+                "u": caller.key.person,
+                "m": model.id,
+                "v": price.version,
+                "e": call.end_user,
+                "i": self._instance,
+            }
+        )
+
+
+def hold_ucr(call: Call, model: Model, price: Price) -> int:
+    """The most that this call can cost: a token is at least a byte, the provider keeps to the
+    model's maximum."""
+    input_max = min(len(call.body), model.context_max)
+    output_max = model.output_max * choices_of(call.fields)
+    if call.output_max is not None:
+        output_max = min(output_max, call.output_max)
+    return worst_ucr(input_max, output_max, price)
+
+
+def _good(key: RawRecord) -> bool:
+    """By this machine's clock; where money is held, the script asks the server's."""
+    expired = 0 < key.expires_ms <= time.time_ns() // 1_000_000
+    return key.status == "active" and not expired
+
+
+def _key(authorization: str | None) -> keys.Key:
+    if not authorization:
+        raise KeyMissing
+    if authorization[: len(BEARER)].lower() != BEARER:
+        raise KeyMissing
+    key = keys.parse(authorization[len(BEARER) :].strip())
+    if key is None:
+        raise KeyInvalid
+    return key
+
+
+def _owners(caller: Caller, meters: Sequence[Meter]) -> list[bytes]:
+    at = SHARD_KEYS[caller.key.shard]
+    owners = [at.key(caller.key.kid), at.organisation(caller.organisation.id)]
+    owners += [m.owner for m in meters if m.owner not in owners]
+    return owners
+
+
+def _ticket(
+    call: Call,
+    caller: Caller,
+    model: Model,
+    price: Price,
+    meters: Sequence[Meter],
+    owners: Sequence[bytes],
+    hold: int,
+    left: Sequence[int],
+) -> Ticket:
+    pool = next(nth for nth, meter in enumerate(meters) if meter.unit == "pool")
+    return Ticket(
+        rid=call.rid,
+        shard=caller.key.shard,
+        caller=caller,
+        model=model,
+        price=price,
+        owners=tuple(owners),
+        pool=meters[pool].owner + b":" + meters[pool].name,
+        held_ucr=hold,
+        left_ucr=left[pool],
+    )
+
+
+def _limit_error(meter: Meter, amount: int, left: int) -> LimitError:
+    if meter.unit == "pool":
+        return InsufficientCredits(needed=credits_text(amount), left=credits_text(left))
+    return ParallelLimit(limit=meter.limit, owner=meter.label)
+
+
+def _key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
+    body = orjson.loads(raw.body)
+    return KeyRecord(
+        kid=kid,
+        shard=shard,
+        version=raw.version,
+        digest=raw.digest,
+        pepper=body["pepper"],
+        organisation=body["organisation"],
+        person=body["person"],
+        models=None if body["models"] is None else frozenset(body["models"]),
+        meters=_meters(SHARD_KEYS[shard].key(kid), "key", body["meters"]),
+    )
+
+
+def _organisation_record(id: str, shard: int, raw: RawRecord) -> OrganisationRecord:
+    body = orjson.loads(raw.body)
+    owner = SHARD_KEYS[shard].organisation(id)
+    return OrganisationRecord(id, raw.version, _meters(owner, "organisation", body["meters"]))
+
+
+def _meters(owner: bytes, label: str, rows: Sequence[Any]) -> tuple[Meter, ...]:
+    return tuple(Meter(owner, name.encode(), unit, label, limit) for name, unit, limit in rows)

@@ -1,0 +1,121 @@
+"""What a client reads from us: headers, errors, the cost at the end of a stream. Money in them is
+credits; every header of ours begins with `x-ops-`.
+"""
+
+import orjson
+
+from proxy.errors import ClientGone, OpsError
+from proxy.metrics import Metrics
+from proxy.pricing import credits_text
+from proxy.relay import Downstream
+from proxy.types import Outcome, Ticket
+from proxy.upstream import Reply
+
+JSON = (b"content-type", b"application/json")
+Headers = list[tuple[bytes, bytes]]
+
+
+class Exchange:
+    """One request and its answer, of which a part may already have gone out."""
+
+    __slots__ = ("_begun", "_down", "_ended", "_metrics", "rid")
+
+    def __init__(self, rid: str, down: Downstream, metrics: Metrics) -> None:
+        self.rid = rid
+        self._down = down
+        self._metrics = metrics
+        self._begun = self._ended = False
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        self._begun = self._ended = True
+        await self._down.answer(status, self._with_id(headers), body)
+
+    async def head(self, status: int, headers: Headers) -> None:
+        self._begun = True
+        await self._down.head(status, self._with_id(headers))
+
+    async def chunk(self, data: bytes) -> None:
+        await self._down.chunk(data)
+
+    async def end(self) -> None:
+        self._ended = True
+        await self._down.end()
+
+    async def refuse(self, problem: OpsError) -> None:
+        """The error as an answer, or as the last event of a stream that has begun."""
+        self._metrics.error(problem.code)
+        if isinstance(problem, ClientGone) or self._ended:
+            return
+        if not self._begun:
+            await self.answer(problem.status, error_headers(problem), error_body(problem, self.rid))
+            return
+        await self.chunk(b"data: " + error_body(problem, self.rid) + b"\n\n")
+        await self.end()
+
+    def _with_id(self, headers: Headers) -> Headers:
+        rid = self.rid.encode()
+        return [*headers, (b"x-ops-request-id", rid), (b"x-request-id", rid)]
+
+
+def error_body(problem: OpsError, rid: str) -> bytes:
+    """OpenAI's error object, so that SDKs raise their own typed exceptions."""
+    return orjson.dumps(
+        {
+            "error": {
+                "message": problem.sentence,
+                "type": problem.kind,
+                "param": problem.param,
+                "code": problem.code,
+                "request_id": rid,
+            }
+        }
+    )
+
+
+def error_headers(problem: OpsError) -> Headers:
+    headers = [JSON, *((n.encode(), v.encode("latin-1")) for n, v in problem.headers)]
+    if problem.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % problem.retry_after_s))
+    if problem.retry is not None:
+        headers.append((b"x-should-retry", b"true" if problem.retry else b"false"))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def headers(reply: Reply, ticket: Ticket, outcome: Outcome) -> Headers:
+    """Who answered, and how many were asked."""
+    return [
+        (b"content-type", reply.content_type),
+        (b"x-ops-model", ticket.model.id.encode()),
+        (b"x-ops-provider", reply.deployment.provider.encode()),
+        (b"x-ops-deployment", b"%d" % reply.deployment.id),
+        (b"x-ops-attempts", b"%d" % outcome.attempts),
+    ]
+
+
+def cost_headers(ticket: Ticket, cost: int) -> Headers:
+    return [
+        (b"x-ops-cost", credits_text(cost).encode()),
+        (b"x-ops-credits-left", credits_text(_left(ticket, cost)).encode()),
+    ]
+
+
+def hold_headers(ticket: Ticket) -> Headers:
+    """A stream's cost is not known when its head goes out."""
+    return [
+        (b"x-ops-held", credits_text(ticket.held_ucr).encode()),
+        (b"x-ops-credits-left", credits_text(ticket.left_ucr).encode()),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ]
+
+
+def cost_comment(ticket: Ticket, cost: int) -> bytes:
+    """A comment after the last event: clients that do not know it pass over it."""
+    left = credits_text(_left(ticket, cost))
+    return f": x-ops-cost={credits_text(cost)} x-ops-credits-left={left}\n\n".encode()
+
+
+def _left(ticket: Ticket, cost: int) -> int:
+    return ticket.left_ucr + ticket.held_ucr - cost

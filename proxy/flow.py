@@ -1,0 +1,106 @@
+"""The sentence: request -> admit -> route -> upstream -> relay -> settle. Errors become answers
+here; each step is the file of that name.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from proxy import answers, relay, request, route
+from proxy.admit import Admission
+from proxy.answers import Exchange
+from proxy.errors import ClientGone, KeyInvalid, OpsError
+from proxy.ids import request_id
+from proxy.metrics import Metrics
+from proxy.pricing import cost_ucr
+from proxy.relay import Downstream
+from proxy.settings import Settings
+from proxy.settle import Settler
+from proxy.snapshot import Current
+from proxy.types import Call, Outcome, Ticket
+from proxy.upstream import Reply, Upstream
+
+log = logging.getLogger("opscenter.proxy.flow")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The six steps of one worker."""
+
+    settings: Settings
+    current: Current
+    admission: Admission
+    upstream: Upstream
+    settler: Settler
+    metrics: Metrics
+
+    async def chat(
+        self, path: str, authorization: str | None, body: bytes, down: Downstream
+    ) -> None:
+        """One chat completion, from its bytes to its charge."""
+        started_ns = time.perf_counter_ns()
+        exchange = Exchange(request_id(), down, self.metrics)
+        call: Call | None = None
+        ticket: Ticket | None = None
+        reply: Reply | None = None
+        outcome = Outcome()
+        try:
+            caller = await self.admission.identify(authorization)
+            call = request.chat(exchange.rid, path, body, self.settings)
+            model = route.find(call.model, self.current.snapshot)
+            price = route.price_of(model)
+            deployments = route.candidates(model)
+            ticket = await self.admission.admit(call, caller, model, price)
+            self._begin(ticket, outcome)
+            reply = await self.upstream.first(call, deployments, outcome)
+            relayed = self._stream if call.stream else self._plain
+            await relayed(reply, call, ticket, outcome, exchange)
+        except OpsError as problem:
+            outcome.reason = problem.code
+            await exchange.refuse(problem)
+        except asyncio.CancelledError:
+            # the client left, or its key was revoked: what was relayed until now is charged
+            cut: OpsError = KeyInvalid() if outcome.revoked else ClientGone()
+            outcome.reason = cut.code
+            await exchange.refuse(cut)
+        except Exception:
+            log.exception("request %s failed inside Ops-Center", exchange.rid)
+            outcome.reason = OpsError.code
+            await exchange.refuse(OpsError())
+        finally:
+            if reply is not None:
+                reply.answer.close()
+            if ticket is not None and call is not None:
+                self.settler.finish(ticket, outcome, started_ns, call.end_user)
+            self._measure(started_ns, call, reply)
+
+    async def _plain(
+        self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
+    ) -> None:
+        body = await relay.plain(reply, call, outcome)
+        cost = cost_ucr(outcome.usage.tokens, ticket.price)
+        headers = answers.headers(reply, ticket, outcome) + answers.cost_headers(ticket, cost)
+        await exchange.answer(reply.answer.status, headers, body)
+
+    async def _stream(
+        self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
+    ) -> None:
+        headers = answers.headers(reply, ticket, outcome) + answers.hold_headers(ticket)
+        await exchange.head(reply.answer.status, headers)
+        await relay.stream(reply, call, outcome, exchange)
+        cost = cost_ucr(outcome.usage.tokens, ticket.price)
+        await exchange.chunk(answers.cost_comment(ticket, cost))
+        await exchange.end()
+
+    def _begin(self, ticket: Ticket, outcome: Outcome) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.settler.begin(ticket, outcome, task)
+
+    def _measure(self, started_ns: int, call: Call | None, reply: Reply | None) -> None:
+        stream = call is not None and call.stream
+        self.metrics.add(self.metrics.requests + stream)
+        inside_ns = time.perf_counter_ns() - started_ns - (reply.waited_ns if reply else 0)
+        if not stream:
+            self.metrics.overhead(inside_ns // 1000)

@@ -1,0 +1,143 @@
+"""Request: bytes in, a Call out. Pure; parses only what admission needs and refuses what would
+hurt before it is parsed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from proxy.errors import (
+    BodyEmpty,
+    BodyInvalid,
+    BodyNotObject,
+    BodyTooDeep,
+    BodyTooManyItems,
+    FieldInvalid,
+    FieldMissing,
+)
+from proxy.settings import Settings
+from proxy.types import Call
+
+MODEL_MAX = 256  # characters of a model's name
+CHOICES_MAX = 128
+OUTPUT_MAX = 10_000_000  # tokens that a client may ask for
+END_USER_MAX = 256  # characters that are kept of `user`
+
+
+def chat(rid: str, path: str, body: bytes, settings: Settings) -> Call:
+    """A chat completion, as far as it must be understood here; the provider judges the rest."""
+    fields = read_object(body, settings)
+    model = _model(fields)
+    messages = fields.get("messages")
+    if messages is None:
+        raise FieldMissing("messages", name="messages")
+    if not isinstance(messages, list) or not messages:
+        raise FieldInvalid(
+            "messages", name="messages", why="it takes a list of at least one message"
+        )
+    stream = fields.get("stream") or False
+    if not isinstance(stream, bool):
+        raise FieldInvalid("stream", name="stream", why="it takes true or false")
+    return Call(
+        rid=rid,
+        path=path,
+        body=body,
+        fields=fields,
+        model=model,
+        stream=stream,
+        usage_wanted=stream and _usage_wanted(fields),
+        output_max=_output_max(fields),
+        end_user=_end_user(fields),
+    )
+
+
+def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
+    """The body as a JSON object, within the limits of depth and size."""
+    if not body or body.isspace():
+        raise BodyEmpty
+    openers = body.count(b"{") + body.count(b"[")
+    if openers + body.count(b",") > settings.json_items_max:
+        raise BodyTooManyItems(limit=settings.json_items_max)
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        if "recursion" in str(problem).lower():
+            raise BodyTooDeep(limit=settings.json_depth_max) from None
+        raise BodyInvalid(why=_where(problem)) from None
+    if not isinstance(fields, dict):
+        raise BodyNotObject
+    # fewer brackets than levels allowed: no need to look
+    if openers > settings.json_depth_max and _deeper_than(fields, settings.json_depth_max):
+        raise BodyTooDeep(limit=settings.json_depth_max)
+    return fields
+
+
+def _where(problem: orjson.JSONDecodeError) -> str:
+    return (
+        f"{problem.msg.split(':')[0].rstrip('.')} at line {problem.lineno} column {problem.colno}"
+    )
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level: list[Any] = [value]
+    for _ in range(limit):
+        inner: list[Any] = []
+        for item in level:
+            children = item.values() if isinstance(item, dict) else item
+            inner += [child for child in children if isinstance(child, dict | list)]
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def _model(fields: Mapping[str, Any]) -> str:
+    model = fields.get("model")
+    if model is None:
+        raise FieldMissing("model", name="model")
+    if not isinstance(model, str) or not 0 < len(model) <= MODEL_MAX:
+        raise FieldInvalid("model", name="model", why="it takes the name of a model")
+    return model
+
+
+def _usage_wanted(fields: Mapping[str, Any]) -> bool:
+    options = fields.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise FieldInvalid("stream_options", name="stream_options", why="it takes an object")
+    return options.get("include_usage") is True
+
+
+def _output_max(fields: Mapping[str, Any]) -> int | None:
+    """Tokens that all choices together may have, if the client sets a limit."""
+    choices = _whole(fields, "n", 1, CHOICES_MAX) or 1
+    newer = _whole(fields, "max_completion_tokens", 1, OUTPUT_MAX)
+    older = _whole(fields, "max_tokens", 1, OUTPUT_MAX)
+    # a provider that knows but one of the two obeys that one, so the larger is what may come
+    limits = [limit for limit in (newer, older) if limit is not None]
+    return max(limits) * choices if limits else None
+
+
+def choices_of(fields: Mapping[str, Any]) -> int:
+    return _whole(fields, "n", 1, CHOICES_MAX) or 1
+
+
+def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    # to Python a bool is an int
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise FieldInvalid(name, name=name, why=f"it takes a whole number from {low} to {high}")
+    return value
+
+
+def _end_user(fields: Mapping[str, Any]) -> str | None:
+    user = fields.get("user")
+    if user is None:
+        return None
+    if not isinstance(user, str):
+        raise FieldInvalid("user", name="user", why="it takes a text")
+    return user[:END_USER_MAX] or None

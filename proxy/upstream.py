@@ -1,0 +1,156 @@
+"""Upstream: the next deployment until one gives a first byte; never a second try after that.
+
+Foreign failures become errors of ours here, each with the words of the adapter it came from.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.errors import (
+    OpsError,
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from proxy.http1 import Broken, Client, Exhausted, TooLate, Unreachable
+from proxy.metrics import Metrics
+from proxy.providers.base import Adapter
+from proxy.providers.catalog import ADAPTERS
+from proxy.providers.echo import EchoAnswer
+from proxy.settings import Settings
+from proxy.types import Call, Deployment, Outcome
+
+RETRIED = frozenset({408, 429, 498, 500, 502, 503, 504, 529})
+ERROR_BODY_MAX = 64 * 1024
+PASSED_HEADERS = frozenset({b"retry-after", b"retry-after-ms"})
+
+
+class Answer(Protocol):
+    """What a provider answers, from the network or from inside: a head, then pieces."""
+
+    status: int
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+
+    async def read(self) -> bytes | None:
+        """The next piece as it came, None at the end."""
+
+    def close(self) -> None:
+        """Stops the provider; safe at any time."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer with its deployment, and how long we have waited for it."""
+
+    answer: Answer
+    adapter: Adapter
+    deployment: Deployment
+    settings: Settings
+    waited_ns: int
+
+    @property
+    def content_type(self) -> bytes:
+        found = (value for name, value in self.answer.headers if name == b"content-type")
+        return next(found, b"application/json")
+
+    async def read(self) -> bytes | None:
+        """The next piece; the wait for it counts as the provider's time."""
+        started = time.perf_counter_ns()
+        try:
+            return await self.answer.read()
+        except (Broken, Unreachable, TooLate) as problem:
+            raise _ours(problem, self.deployment) from None
+        finally:
+            self.waited_ns += time.perf_counter_ns() - started
+
+    async def whole(self) -> bytes:
+        return await self._read_all(self.settings.answer_max_bytes)
+
+    async def error(self) -> OpsError:
+        """What an answer that is no success means."""
+        body = await self._read_all(ERROR_BODY_MAX)
+        problem = self.adapter.error(self.deployment, self.answer.status, body)
+        passed = [
+            (n.decode(), v.decode("latin-1")) for n, v in self.answer.headers if n in PASSED_HEADERS
+        ]
+        problem.headers += tuple(passed)
+        return problem
+
+    async def _read_all(self, limit: int) -> bytes:
+        pieces, size = [], 0
+        while (piece := await self.read()) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise UpstreamBroken(
+                    model=self.deployment.model, why=f"the answer is larger than {limit} bytes"
+                )
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class Upstream:
+    def __init__(self, client: Client, settings: Settings, metrics: Metrics) -> None:
+        self._client = client
+        self._settings = settings
+        self._metrics = metrics
+
+    async def first(self, call: Call, deployments: Sequence[Deployment], outcome: Outcome) -> Reply:
+        """The first deployment that takes the call; the last one's failure if none does."""
+        assert deployments
+        waited_ns = 0
+        for nth, deployment in enumerate(deployments, 1):
+            outcome.attempts += 1
+            outcome.deployment = deployment
+            self._metrics.add(self._metrics.attempts)
+            started = time.perf_counter_ns()
+            try:
+                reply = await self._try(call, deployment)
+            except (UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamBusy):
+                waited_ns += time.perf_counter_ns() - started
+                if nth == len(deployments):
+                    raise
+                continue
+            waited_ns += time.perf_counter_ns() - started
+            reply.waited_ns = waited_ns
+            if reply.answer.status < 300:
+                self._metrics.first_byte(waited_ns // 1000)
+                return reply
+            try:
+                if reply.answer.status not in RETRIED or nth == len(deployments):
+                    raise await reply.error()
+            finally:
+                reply.answer.close()
+        raise AssertionError("the last deployment returns or raises")
+
+    async def _try(self, call: Call, deployment: Deployment) -> Reply:
+        adapter = ADAPTERS[deployment.adapter]
+        body = adapter.body(deployment, call)
+        answer: Answer
+        if deployment.base_url.startswith("echo:"):
+            answer = EchoAnswer(body, call.rid, self._settings.echo_delay_ms)
+            return Reply(answer, adapter, deployment, self._settings, 0)
+        url = adapter.url(deployment, call)
+        try:
+            answer = await self._client.post(url, adapter.headers(deployment, call), body)
+        except Exhausted:
+            raise UpstreamBusy(
+                model=deployment.model,
+                limit=self._settings.upstream_connections,
+                waiting=self._client.waiting(url),
+            ) from None
+        except (Unreachable, TooLate, Broken) as problem:
+            raise _ours(problem, deployment) from None
+        return Reply(answer, adapter, deployment, self._settings, 0)
+
+
+def _ours(problem: Exception, deployment: Deployment) -> OpsError:
+    if isinstance(problem, TooLate):
+        return UpstreamTimeout(model=deployment.model, phase=str(problem))
+    if isinstance(problem, Unreachable):
+        return UpstreamUnreachable(model=deployment.model, why=str(problem))
+    return UpstreamBroken(model=deployment.model, why=str(problem))
