@@ -100,7 +100,7 @@ def password(home: Path, server: str) -> str:
     file = home / SECRETS / f"{server}.password"
     try:
         return file.read_text("ascii").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         make_folder(file.parent)
     except (OSError, UnicodeDecodeError) as problem:
         raise FolderUnusable(
