@@ -3,39 +3,28 @@
 Whatever goes wrong before it has started is cleaned up here and told as a PluginRefused.
 """
 
-import copy
-import functools
-import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
-from starlette.routing import BaseRoute
 
-from control.fence import Fence, PluginError
-from plugins.access import AccessError, access_of
+from control.hosting.fence import Fence, PluginError
+from control.hosting.routes import Address, Misfit, check, fenced
 from plugins.context import DATABASE, ROUTES, Context, Database
 from plugins.registry import Found, Hooks
 from proxy.errors import CallerError
 
-log = logging.getLogger("opscenter.control.living")
+log = logging.getLogger("opscenter.control.hosting.living")
 
 IMPORT_S = 5.0
 ASK_S = 2.0  # configuration, routes, health
 START_S = 10.0
 STOP_S = 5.0
-HANDLER_S = 30.0  # one request to a route of a plugin
-ROUTES_MAX = 200  # of one plugin
-PREFIX = "/api/v1/"
-DOOR_PREFIX = "/api/v1/llm/"  # the data plane's: such a route would never be reached
 SENTENCE_MAX = 300  # characters of what a plugin says of its health
 FAULTS_MAX = 10  # of a configuration, in one answer
-
-Address = tuple[str, str]  # method, path
 
 
 class PluginRefused(CallerError):
@@ -43,6 +32,13 @@ class PluginRefused(CallerError):
 
     status = 409
     code = "plugin_refused"
+
+
+class PluginUnknown(CallerError):
+    """There is no plugin {name} here. GET /api/v1/admin/plugins lists those that are installed."""
+
+    status = 404
+    code = "plugin_unknown"
 
 
 class ConfigInvalid(CallerError):
@@ -106,7 +102,7 @@ async def begin(
         router = await _router(found, hooks, context, fence)
         addresses = check(router, taken)
         await fence.call("start", START_S, lambda: hooks.call("start", context=context))
-    except (PluginError, AccessError, _Misfit) as problem:
+    except (PluginError, Misfit) as problem:
         await _stop(hooks, context, fence)
         raise PluginRefused(name=found.name, why=_why(problem)) from problem
     except BaseException:
@@ -125,10 +121,6 @@ async def _stop(hooks: Hooks, context: Context[Any], fence: Fence) -> None:
 # Loading and configuring ----------------------------------------------------------
 
 
-class _Misfit(Exception):
-    """What a hook returned is not what it promises."""
-
-
 async def load(found: Found, fence: Fence) -> Hooks:
     """Imports the plugin: the first moment at which its code runs."""
     if found.problem:
@@ -145,8 +137,10 @@ async def configure(
     """The plugin's own typed configuration."""
     try:
         model = await _model(hooks, fence)
-        config = await fence.call("configuration", ASK_S, lambda: _validated(model, given))
-    except (PluginError, _Misfit) as problem:
+        config: BaseModel | str = await fence.call(
+            "configuration", ASK_S, lambda: _validated(model, given)
+        )
+    except (PluginError, Misfit) as problem:
         raise PluginRefused(name=found.name, why=_why(problem)) from problem
     if isinstance(config, str):
         raise ConfigInvalid(name=found.name, why=config)
@@ -159,7 +153,7 @@ async def _model(hooks: Hooks, fence: Fence) -> type[BaseModel]:
     if model is None:
         return NoConfiguration
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise _Misfit("The hook configuration must return a class derived from pydantic.BaseModel.")
+        raise Misfit("The hook configuration must return a class derived from pydantic.BaseModel.")
     return model
 
 
@@ -213,88 +207,10 @@ async def _router(found: Found, hooks: Hooks, context: Context[Any], fence: Fenc
     if router is None:
         return APIRouter()
     if not isinstance(router, APIRouter):
-        raise _Misfit("The hook routes must return a fastapi.APIRouter.")
+        raise Misfit("The hook routes must return a fastapi.APIRouter.")
     if ROUTES not in found.permissions:
-        raise _Misfit(
+        raise Misfit(
             f"It brings routes without the permission {ROUTES!r}; its author adds it to the "
             f"entry-point group opscenter.permissions.{ROUTES}."
         )
     return router
-
-
-def check(router: APIRouter, taken: Mapping[Address, str]) -> frozenset[Address]:
-    """The addresses of a plugin's routes; raises unless each may be served."""
-    if len(router.routes) > ROUTES_MAX:
-        raise _Misfit(f"It brings {len(router.routes)} routes; at most {ROUTES_MAX} are taken.")
-    if router.on_startup or router.on_shutdown:
-        raise _Misfit("Its router has start or stop handlers; use the hooks start and stop.")
-    addresses: set[Address] = set()
-    for route in router.routes:
-        addresses |= _checked(route, {**dict.fromkeys(addresses, "another of its own"), **taken})
-    return frozenset(addresses)
-
-
-def _checked(route: BaseRoute, taken: Mapping[Address, str]) -> set[Address]:
-    if not isinstance(route, APIRoute):
-        raise _Misfit(
-            f"{route!r} is no plain HTTP route. Put every route on the one router that the hook "
-            "returns; mounts, websockets and routers in routers are not taken."
-        )
-    if not route.path.startswith(PREFIX) or route.path.startswith(DOOR_PREFIX):
-        raise _Misfit(
-            f"The route {route.path} lies outside {PREFIX} or inside {DOOR_PREFIX}, which is the "
-            f"LLM door's. Move it below {PREFIX}."
-        )
-    access_of(route)
-    if inspect.isgeneratorfunction(route.endpoint) or inspect.isasyncgenfunction(route.endpoint):
-        raise _Misfit(f"The route {route.path} yields its answer; return a StreamingResponse.")
-    mine = {(method, route.path) for method in route.methods or ()}
-    for method, path in mine:
-        _refuse_shadow(method, path, taken)
-    return mine
-
-
-def _refuse_shadow(method: str, path: str, taken: Mapping[Address, str]) -> None:
-    for (other_method, other), owner in taken.items():
-        if method == other_method and overlap(path, other):
-            raise _Misfit(
-                f"The route {method} {path} shadows {other}, which is {owner}. Give it a path of "
-                "its own."
-            )
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether there is a path that both templates match."""
-    ours, theirs = one.strip("/").split("/"), other.strip("/").split("/")
-    for mine, its in zip(ours, theirs, strict=False):
-        if _takes_rest(mine) or _takes_rest(its):
-            return True
-        if mine != its and "{" not in mine and "{" not in its:
-            return False
-    return len(ours) == len(theirs)
-
-
-def _takes_rest(segment: str) -> bool:
-    return ":path}" in segment
-
-
-# Serving --------------------------------------------------------------------------
-
-
-def fenced(router: APIRouter, fence: Fence) -> APIRouter:
-    """The same routes, whose handlers run behind the fence. What the plugin made stays as it is."""
-    copies: list[BaseRoute] = []
-    for route in router.routes:
-        assert isinstance(route, APIRoute)
-        served = copy.copy(route)
-        served.endpoint = _behind(fence, route.path, route.endpoint)
-        copies.append(served)
-    return APIRouter(routes=copies)
-
-
-def _behind(fence: Fence, path: str, endpoint: Callable[..., object]) -> Callable[..., object]:
-    @functools.wraps(endpoint)  # FastAPI reads its parameters from the original
-    async def handler(*given: object, **named: object) -> object:
-        return await fence.call(path, HANDLER_S, lambda: endpoint(*given, **named))
-
-    return handler

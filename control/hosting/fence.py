@@ -1,8 +1,8 @@
-"""Between the core and one plugin: every call is measured, has a deadline and may open the circuit.
+"""Between the core and one plugin: each call is measured, has a deadline, may open the circuit.
 
-Code that blocks cannot be ended from outside. A third party's runs therefore on a thread of its own,
-which is abandoned when it blocks; how many may be abandoned is bounded. Never raises what a plugin
-raised into the core, other than as a PluginError.
+Code that blocks cannot be ended from outside. A third party's runs therefore on a thread of its
+own, which is abandoned when it blocks; how many may be abandoned is bounded. Never lets into the
+core what a plugin raised, other than as a PluginError.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from proxy.errors import OpsError
 
-log = logging.getLogger("opscenter.control.fence")
+log = logging.getLogger("opscenter.control.hosting.fence")
 
 FAILURES_MAX = 5  # in a row; then the circuit opens
 OPEN_S = 30.0  # how long it stays open before one call is tried
@@ -44,6 +45,19 @@ class PluginError(OpsError):
     code = "plugin_failed"
 
 
+@dataclass(slots=True)
+class _Circuit:
+    """Of one hook or route, so that a broken one closes none that works."""
+
+    failures: int = 0  # in a row
+    try_again_at: float = 0.0
+    reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        return self.failures >= FAILURES_MAX
+
+
 class Fence:
     """Calls into one plugin. Lives as long as the process, so that its circuit and time do too."""
 
@@ -53,42 +67,45 @@ class Fence:
         self.name = name
         self.seconds = 0.0  # spent inside the plugin, waiting included
         self.threads_left = 0  # ever; who was started on an abandoned thread is lost with it
-        self.reason = ""  # of the last failure; "" after a success
         self._own_thread = own_thread
         self._clock = clock
-        self._failures = 0
-        self._try_again_at = 0.0
+        self._circuits: dict[str, _Circuit] = {}  # of the calls that failed last
         self._hidden: set[str] = set()
         self._thread: PluginThread | None = None
         self._blocked: list[PluginThread] = []
 
     @property
     def open(self) -> bool:
-        """Whether the plugin is left alone, because it failed too often in a row."""
-        return self._failures >= FAILURES_MAX or self._full()
+        """Whether calls are refused, because they failed too often in a row."""
+        return self._full() or any(one.open for one in self._circuits.values())
+
+    @property
+    def reason(self) -> str:
+        """Why the call that failed most often in a row failed; "" when all went well last."""
+        worst = max(self._circuits.values(), key=lambda one: one.failures, default=None)
+        return worst.reason if worst else ""
 
     def reset(self) -> None:
-        """Closes the circuit: an administrator asked for another try."""
-        self._failures = 0
-        self.reason = ""
+        """Closes every circuit: an administrator asked for another try."""
+        self._circuits.clear()
 
     async def call(self, what: str, deadline_s: float, work: Work[Result]) -> Result:
         """What `work` returns; anything that goes wrong in it is a PluginError."""
-        self._refuse_while_open()
+        self._refuse_while_open(what)
         begun = time.perf_counter()
         try:
             result = await self._within(deadline_s, _contained(work))
         except ANSWERS:
-            self.reset()
+            self._circuits.pop(what, None)
             raise
         except _Late:
-            raise self._failed(f"{what} took longer than {deadline_s:g} s.") from None
+            raise self._failed(what, f"{what} took longer than {deadline_s:g} s.") from None
         except Exception as error:
             log.warning("plugin %s: %s failed\n%s", self.name, what, self._traceback(error))
-            raise self._failed(f"{what} failed: {self._told(error)}") from error
+            raise self._failed(what, f"{what} failed: {self._told(error)}") from error
         finally:
             self.seconds += time.perf_counter() - begun
-        self.reset()
+        self._circuits.pop(what, None)
         return result
 
     def close(self) -> None:
@@ -117,27 +134,29 @@ class Fence:
 
     # The circuit ------------------------------------------------------------------
 
-    def _refuse_while_open(self) -> None:
+    def _refuse_while_open(self, what: str) -> None:
         if self._full():
             raise PluginError(
                 name=self.name,
-                why=f"{THREADS_LEFT_MAX} of its calls never came back. Restart the control process "
-                "without it, and tell its author.",
+                why=f"{THREADS_LEFT_MAX} of its calls never came back. Disable it, restart the "
+                "control process, and tell its author.",
             )
-        if self._failures < FAILURES_MAX:
+        circuit = self._circuits.get(what)
+        if circuit is None or not circuit.open:
             return
-        if self._clock() < self._try_again_at:
+        if self._clock() < circuit.try_again_at:
             raise PluginError(
                 name=self.name,
-                why=f"it failed {self._failures} times in a row and is left alone for {OPEN_S:g} s.",
+                why=f"it failed {circuit.failures} times in a row, at last: {circuit.reason}",
             )
-        self._try_again_at = self._clock() + OPEN_S  # one call is the trial, the others wait
+        circuit.try_again_at = self._clock() + OPEN_S  # this call is the trial, others wait
 
-    def _failed(self, reason: str) -> PluginError:
-        self.reason = reason
-        self._failures += 1
-        if self._failures >= FAILURES_MAX:
-            self._try_again_at = self._clock() + OPEN_S
+    def _failed(self, what: str, reason: str) -> PluginError:
+        circuit = self._circuits.setdefault(what, _Circuit())
+        circuit.failures += 1
+        circuit.reason = reason
+        if circuit.open:
+            circuit.try_again_at = self._clock() + OPEN_S
             log.error("plugin %s is left alone for %g s: %s", self.name, OPEN_S, reason)
         return PluginError(name=self.name, why=reason)
 
