@@ -170,7 +170,8 @@ def _plain(ask: Ask, mode: Mode, content: str) -> Plan:
             return json_plan(200, error_body(message, kind, None, code), latency_s=latency_s)
         case "bomb":
             opening, filler = chunk(b'{"id": "'), chunk(b"a" * 16_384)
-            return Plan(head(200, JSON), opening, (filler,), b"", Finale.ENDLESS, latency_s)
+            start = head(200, JSON)
+            return Plan(start, opening, (filler,), b"", Finale.ENDLESS, latency_s, costs=costs)
         case name if name in _FINALES:
             start = head(200, JSON, length=len(body))
             half, cut = (body[: len(body) // 2],), replace(costs, end="cut")

@@ -1,4 +1,4 @@
-"""Times of any number of events in little memory: buckets 1 % wide, so percentiles are as exact. Pure."""
+"""Times of any number of events in little memory: buckets 1 % wide, percentiles as exact. Pure."""
 
 from collections import Counter
 from dataclasses import dataclass, field
