@@ -28,6 +28,7 @@ from control.hosting.living import (
     begin,
     configure,
     load,
+    usable,
 )
 from control.hosting.rows import CONFIG_BYTES_MAX, Row, Rows
 from control.hosting.serving import OnChange, Serving
@@ -196,24 +197,16 @@ class Lifecycle:
     async def _built(self, record: Record, wanted: Row, present: Row) -> Living | None:
         """A new life, or None for a plugin that is not to run; its configuration is checked."""
         found = self._found.get(wanted.name)
-        if not wanted.enabled and wanted.config == present.config:
-            return None
-        if found is None:
-            raise PluginRefused(name=wanted.name, why="it is not installed here. Install it first.")
-        if wanted.config is None:
-            raise PluginRefused(
-                name=wanted.name,
-                why="its configuration cannot be opened with today's root key. Configure it anew.",
-            )
         if wanted.enabled:
+            database = Database(self._pool, asyncio.get_running_loop())
+            installed, config = usable(found, wanted)
             return await begin(
-                found,
-                wanted.config,
-                record.fence,
-                self._database(),
-                self._serving.taken(wanted.name),
+                installed, config, record.fence, database, self._serving.taken(wanted.name)
             )
-        await configure(found, await load(found, record.fence), wanted.config, record.fence)
+        if wanted.config != present.config:
+            installed, config = usable(found, wanted)
+            hooks = await load(installed, record.fence)
+            await configure(installed, hooks, config, record.fence)
         return None
 
     async def _put_back(
@@ -224,9 +217,6 @@ class Lifecycle:
         if self._serving.living.get(name) is not old:
             self._serving.swap(name, old)
         await _retire(new)
-
-    def _database(self) -> Database:
-        return Database(self._pool, asyncio.get_running_loop())
 
     def _record(self, name: str) -> Record:
         if name not in self._records:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from control.hosting.fence import Fence, PluginError
 from control.hosting.routes import Address, Misfit, check, fenced
+from control.hosting.rows import Row
 from plugins.context import DATABASE, ROUTES, Context, Database
 from plugins.registry import Found, Hooks
 from proxy.errors import CallerError
@@ -119,6 +120,16 @@ async def _stop(hooks: Hooks, context: Context[Any], fence: Fence) -> None:
 
 
 # Loading and configuring ----------------------------------------------------------
+
+
+def usable(found: Found | None, row: Row) -> tuple[Found, Mapping[str, object]]:
+    """What is installed and how it is configured; raises when either is missing."""
+    if found is None:
+        raise PluginRefused(name=row.name, why="it is not installed here. Install it first.")
+    if row.config is None:
+        why = "its configuration cannot be opened with today's root key. Configure it anew."
+        raise PluginRefused(name=row.name, why=why)
+    return found, row.config
 
 
 async def load(found: Found, fence: Fence) -> Hooks:

@@ -1,4 +1,4 @@
-"""The set of plugins that answer now. It is replaced as a whole, by one assignment, never changed."""
+"""The set of plugins that answer now. Replaced as a whole, by one assignment, never changed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
