@@ -7,13 +7,13 @@ import uuid
 from dataclasses import dataclass
 
 from control import ledger, passwords, sql
+from control.access import NewKey, add_key, add_organisation
 from control.database import Connection
+from control.money import UCR_PER_CREDIT
 from control.secrets import unlock
 from control.settings import ControlSettings
 from proxy import keys
-from proxy.keyfile import KeyFile
 
-UCR_PER_CREDIT = 1_000_000
 FIRST_ORGANISATION = "Platform"
 FIRST_KEY = "first key"
 
@@ -35,51 +35,29 @@ async def setup(settings: ControlSettings, conn: Connection) -> FirstAccess | No
         await conn.execute(query["setup_lock"])
         if await conn.fetchrow(query["organisation_any"]):
             return None
+        organisation = await add_organisation(
+            conn, uuid.uuid4(), FIRST_ORGANISATION, platform=True, parallel=None
+        )
+        home, shard = organisation["id"], organisation["shard"]
         password = passwords.generate()
-        digest = await passwords.Passwords(1).digest(password)
-        organisation, shard = await _organisation(conn)
-        person = await _owner(conn, settings.admin_email.lower(), digest, organisation)
-        key = await _key(conn, keyring, organisation, shard, person)
+        person = await _owner(conn, settings, password, home)
+        key = keys.mint(shard)
+        await add_key(conn, keyring, key, NewKey(home, shard, person, FIRST_KEY))
         if settings.grant_credits:
             amount = settings.grant_credits * UCR_PER_CREDIT
-            await ledger.grant(conn, organisation, amount, "first start", "system")
-    return FirstAccess(settings.admin_email.lower(), password, key)
+            await ledger.grant(conn, home, amount, "first start", "system")
+    return FirstAccess(settings.admin_email.lower(), password, key.text)
 
 
-async def _organisation(conn: Connection) -> tuple[uuid.UUID, int]:
-    row = await conn.fetchrow(
-        sql.load()["organisation_add"], uuid.uuid4(), FIRST_ORGANISATION, True, None
-    )
-    assert row is not None
-    await _announce(conn, "o", str(row["id"]))
-    return row["id"], row["shard"]
-
-
-async def _owner(conn: Connection, email: str, digest: str, organisation: uuid.UUID) -> uuid.UUID:
-    person = uuid.uuid4()
+async def _owner(
+    conn: Connection, settings: ControlSettings, password: str, organisation: uuid.UUID
+) -> uuid.UUID:
+    person, email = uuid.uuid4(), settings.admin_email.lower()
     query = sql.load()
-    await conn.fetchrow(query["person_add"], person, email, "Administrator", digest)
-    await conn.execute(query["membership_add"], organisation, person, "admin", True)
     detail = {"email": email, "role": "admin", "owner": True}
     subject = f"person:{person}"
     await conn.execute(query["audit_add"], "system", "setup", subject, organisation, detail)
+    digest = await passwords.Passwords(1).digest(password)
+    await conn.fetchrow(query["person_add"], person, email, "Administrator", digest)
+    await conn.execute(query["membership_add"], organisation, person, "admin", True)
     return person
-
-
-async def _key(
-    conn: Connection, keyring: KeyFile, organisation: uuid.UUID, shard: int, person: uuid.UUID
-) -> str:
-    key = keys.mint(shard)
-    pepper = keyring.pepper_version
-    digest = keyring.digest(key.text, pepper)
-    await conn.fetchrow(
-        sql.load()["api_key_add"],
-        *(key.kid, organisation, person, FIRST_KEY, digest, pepper, key.text[-4:]),
-        *(None, None, None),
-    )
-    await _announce(conn, "k", key.kid)
-    return key.text
-
-
-async def _announce(conn: Connection, kind: str, record: str) -> None:
-    await conn.execute(sql.load()["outbox_record_add"], kind, record)

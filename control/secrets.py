@@ -25,7 +25,16 @@ ROOT_FILE_MAX = 4096  # bytes
 VERSION = 1  # of the pepper and of the provider-secret key
 
 # Words of defaults and examples; a key that holds one was copied, not made.
-_EXAMPLES = ("change", "example", "default", "secret", "password", "opscenter", "12345678", "xxxx")
+_EXAMPLES = (
+    "change",
+    "example",
+    "default",
+    "secret",
+    "password",
+    "opscenter",
+    "12345678",
+    "xxxxxxxx",
+)
 _CURE = "Make one with `openssl rand -base64 48`."
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from control import servers
 from proxy import settings as proxy_settings
 from proxy.settings import Settings as ProxySettings
 from proxy.settings import setting
@@ -24,6 +25,9 @@ class ControlSettings(ProxySettings):
     database_url: str = secret("PostgreSQL: postgresql://... Empty: the server that `up` brings.")
     control_host: str = setting("127.0.0.1", "Address of the control API.")
     control_port: int = setting(8085, "Port of the control API.", 0, 65535)
+    trusted_proxies: str = setting(
+        "", "Addresses, by commas, whose X-Forwarded-For the control API believes."
+    )
     control_hosts: str = setting(
         "", "Names that the control API answers to, by commas. Empty: the loopback names."
     )
@@ -68,8 +72,11 @@ class ControlSettings(ProxySettings):
     @property
     def database(self) -> str:
         """In asyncpg's form."""
-        run = self.run_dir
-        return self.database_url or f"postgresql://ops@/opscenter?host={run}&port=5432"
+        return self.database_url or servers.addresses(self.home, self.run_dir)[1]
+
+    @property
+    def redis(self) -> str:
+        return self.redis_url or servers.addresses(self.home, self.run_dir)[0]
 
     @property
     def socket(self) -> Path:
@@ -84,10 +91,17 @@ class ControlSettings(ProxySettings):
 
     @property
     def hosts(self) -> frozenset[str]:
-        named = {name.strip().lower() for name in self.control_hosts.split(",") if name.strip()}
-        return frozenset(named) or LOOPBACK_NAMES
+        return _names(self.control_hosts) or LOOPBACK_NAMES
+
+    @property
+    def proxies(self) -> frozenset[str]:
+        return _names(self.trusted_proxies)
 
 
 def load(environ: Mapping[str, str]) -> ControlSettings:
     """Both planes' settings; raises SettingsError with the name and what would do."""
     return proxy_settings.load(ControlSettings, environ)
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip().lower() for name in text.split(",") if name.strip())

@@ -23,3 +23,156 @@ INSERT INTO membership (organisation, person, role, owner) VALUES ($1, $2, $3, $
 INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, parallel_max, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 RETURNING kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
+
+-- name: session_add
+INSERT INTO session (digest, person, expires_at) VALUES ($1, $2, now() + make_interval(hours => $3))
+RETURNING expires_at
+
+-- name: session_caller
+-- The membership that a session acts in: the named organisation, else the platform's, else the oldest.
+SELECT s.person, m.organisation, m.role, o.platform, o.status, s.seen_at < now() - interval '1 minute' AS stale
+FROM session s
+JOIN person p ON p.id = s.person AND p.status = 'active'
+JOIN membership m ON m.person = s.person
+JOIN organisation o ON o.id = m.organisation
+WHERE s.digest = $1 AND s.expires_at > now() AND s.seen_at > now() - make_interval(mins => $2)
+  AND ($3::uuid IS NULL OR m.organisation = $3)
+ORDER BY o.platform DESC, m.created_at, m.organisation
+LIMIT 1
+
+-- name: session_seen
+UPDATE session SET seen_at = now() WHERE digest = $1
+
+-- name: session_remove
+DELETE FROM session WHERE digest = $1
+
+-- name: session_remove_of_person
+DELETE FROM session WHERE person = $1
+
+-- name: session_prune
+DELETE FROM session WHERE expires_at <= now()
+
+-- name: key_caller
+SELECT k.digest, k.pepper, k.person, k.organisation, m.role, o.platform, o.status
+FROM api_key k
+JOIN person p ON p.id = k.person AND p.status = 'active'
+JOIN membership m ON m.person = k.person AND m.organisation = k.organisation
+JOIN organisation o ON o.id = k.organisation
+WHERE k.kid = $1 AND k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())
+
+-- name: local_caller
+-- Who the administrator of this machine is taken for: the first owner of the platform's organisation.
+SELECT o.id AS organisation, m.person
+FROM organisation o
+LEFT JOIN membership m ON m.organisation = o.id AND m.owner
+WHERE o.platform
+ORDER BY m.created_at
+LIMIT 1
+
+-- name: login_person
+SELECT id, password FROM person WHERE email = $1 AND status = 'active'
+
+-- name: person_show
+SELECT id, email, name, status, created_at FROM person WHERE id = $1
+
+-- name: person_by_email
+SELECT id FROM person WHERE email = $1
+
+-- name: person_memberships
+SELECT m.organisation, o.name, o.platform, m.role, m.owner
+FROM membership m JOIN organisation o ON o.id = m.organisation
+WHERE m.person = $1
+ORDER BY o.platform DESC, m.created_at, m.organisation
+
+-- name: person_visible
+-- A person as an administrator of organisation $2 (null: of all) may see him.
+SELECT p.id, p.email, p.name, p.status, p.created_at
+FROM person p
+WHERE p.id = $1
+  AND ($2::uuid IS NULL OR EXISTS (
+    SELECT FROM membership m WHERE m.person = p.id AND m.organisation = $2))
+FOR UPDATE OF p
+
+-- name: person_list
+SELECT p.id, p.email, p.name, p.status, p.created_at,
+       jsonb_agg(jsonb_build_object('organisation', o.id, 'name', o.name, 'role', m.role, 'owner', m.owner)
+                 ORDER BY o.name) AS memberships
+FROM person p
+JOIN membership m ON m.person = p.id
+JOIN organisation o ON o.id = m.organisation
+WHERE ($1::uuid IS NULL OR m.organisation = $1)
+  AND ($2::text IS NULL OR position(lower($2) IN p.email) > 0 OR position(lower($2) IN lower(p.name)) > 0)
+  AND ($3::text IS NULL OR p.email > $3)
+GROUP BY p.id
+ORDER BY p.email
+LIMIT $4
+
+-- name: person_status
+UPDATE person SET status = $2 WHERE id = $1
+
+-- name: person_password
+UPDATE person SET password = $2 WHERE id = $1
+
+-- name: membership_get
+SELECT role, owner FROM membership WHERE organisation = $1 AND person = $2
+
+-- name: membership_role
+UPDATE membership SET role = $3 WHERE organisation = $1 AND person = $2
+
+-- name: organisation_show
+SELECT id, name, shard, platform, status, parallel_max, created_at FROM organisation
+WHERE id = $1 AND ($2::uuid IS NULL OR id = $2)
+
+-- name: organisation_list
+SELECT id, name, shard, platform, status, parallel_max, created_at FROM organisation
+WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR id > $2)
+ORDER BY id
+LIMIT $3
+
+-- name: organisation_status
+UPDATE organisation SET status = $2 WHERE id = $1
+RETURNING id, name, shard, platform, status, parallel_max, created_at
+
+-- name: organisation_parallel
+UPDATE organisation SET parallel_max = $2 WHERE id = $1
+RETURNING id, name, shard, platform, status, parallel_max, created_at
+
+-- name: api_key_list
+SELECT kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
+FROM api_key
+WHERE person = $1 AND ($2::uuid IS NULL OR organisation = $2) AND ($3::text IS NULL OR kid > $3)
+ORDER BY kid
+LIMIT $4
+
+-- name: api_key_show
+SELECT kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
+FROM api_key
+WHERE kid = $1 AND person = $2 AND ($3::uuid IS NULL OR organisation = $3)
+
+-- name: api_key_limits
+SELECT models, parallel_max, expires_at FROM api_key WHERE kid = $1
+
+-- name: api_key_count
+SELECT count(*) FROM api_key WHERE person = $1 AND status = 'active'
+
+-- name: api_key_revoke
+UPDATE api_key SET status = 'revoked', revoked_at = now()
+WHERE kid = $1 AND status = 'active'
+RETURNING kid
+
+-- name: api_key_touch_of_person
+-- The person's status changed: what the proxies hold of his keys is out of date. Any update raises
+-- the version and queues the record.
+UPDATE api_key SET name = name WHERE person = $1 AND status = 'active'
+RETURNING kid
+
+-- name: models_unknown
+SELECT given FROM unnest($1::text[]) AS given WHERE NOT EXISTS (SELECT FROM model WHERE id = given)
+
+-- name: person_in
+-- A person with his role and shard in an organisation, as one bound to organisation $3 may see it.
+SELECT m.organisation, m.role, o.shard
+FROM membership m JOIN organisation o ON o.id = m.organisation
+WHERE m.person = $1 AND ($2::uuid IS NULL OR m.organisation = $2) AND ($3::uuid IS NULL OR m.organisation = $3)
+ORDER BY o.platform DESC, m.created_at, m.organisation
+LIMIT 1

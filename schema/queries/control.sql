@@ -52,10 +52,6 @@ SET digest = excluded.digest, status = excluded.status, body = excluded.body, at
 -- name: idempotency_prune
 DELETE FROM idempotency WHERE at <= now() - interval '24 hours'
 
--- name: outbox_record_add
-INSERT INTO outbox_record (kind, id) VALUES ($1, $2)
-ON CONFLICT (kind, id) DO UPDATE SET at = now()
-
 -- name: outbox_depth
 SELECT (SELECT count(*) FROM outbox_record) AS records,
        (SELECT coalesce(extract(epoch FROM now() - min(at)), 0)::float8 FROM outbox_record) AS lag_s,
@@ -63,3 +59,47 @@ SELECT (SELECT count(*) FROM outbox_record) AS records,
 
 -- name: server_version
 SELECT current_setting('server_version') AS version
+
+-- name: usage_page
+-- Usage of an organisation (and of one person, when named), newest first: before a request or after one.
+SELECT rid, kind, cost, organisation, kid, person, model, provider, attempts, tokens, usage_source, reason,
+       price_version, hold, late, end_user, duration_ms, at
+FROM usage_event
+WHERE organisation = $1
+  AND ($2::uuid IS NULL OR person = $2)
+  AND ($3::uuid IS NULL OR rid < $3)
+  AND ($4::uuid IS NULL OR rid > $4)
+ORDER BY rid DESC, phase DESC
+LIMIT $5
+
+-- name: transaction_page
+-- Every movement of an organisation's credits, newest first. A request id carries its time, so both
+-- kinds of movement are ordered by one place: a request's id, or the id of a movement's moment.
+SELECT place, id, at, type, amount, person, kid, provider, model, tokens, ref
+FROM (
+  (SELECT rid_at(t.at) AS place, encode(t.id, 'hex') AS id, t.at, t.code AS type,
+          CASE WHEN t.credit = a.id THEN t.amount ELSE -t.amount END::bigint AS amount,
+          NULL::uuid AS person, NULL::text AS kid, NULL::text AS provider, NULL::text AS model,
+          NULL::jsonb AS tokens, t.ref
+   FROM account a JOIN transfer t ON a.id IN (t.credit, t.debit)
+   WHERE a.kind = 'pool' AND a.owner = 'o:' || $1::uuid::text || ':pool'
+     AND ($2::uuid IS NULL OR (rid_at(t.at), encode(t.id, 'hex')) < ($2, $3::text))
+   ORDER BY 1 DESC, 2 DESC
+   LIMIT $4)
+  UNION ALL
+  (SELECT u.rid, u.rid::text || '.' || u.phase, u.at, 'usage', -u.cost::bigint,
+          u.person, u.kid, u.provider, u.model, u.tokens, u.reason
+   FROM usage_event u
+   WHERE u.organisation = $1 AND u.cost > 0
+     AND ($2::uuid IS NULL OR (u.rid, u.rid::text || '.' || u.phase) < ($2, $3::text))
+   ORDER BY 1 DESC, 2 DESC
+   LIMIT $4)
+) AS movement
+ORDER BY place DESC, id DESC
+LIMIT $4
+
+-- name: snapshot_version
+SELECT version FROM snapshot
+
+-- name: migration_newest
+SELECT max(number) FROM schema_migration

@@ -1,0 +1,71 @@
+"""Makes organisations, people and API keys, inside the caller's transaction.
+
+Shared by the first start and the API; decides nothing about who may.
+"""
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from control import sql
+from control.database import Connection
+from proxy import keys
+from proxy.keyfile import KeyFile
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What an API key is to be; its text is made here and nowhere stored."""
+
+    organisation: uuid.UUID
+    shard: int
+    person: uuid.UUID
+    name: str
+    models: Sequence[str] | None = None
+    parallel_max: int | None = None
+    expires_at: datetime | None = None
+
+
+async def add_organisation(
+    conn: Connection, organisation: uuid.UUID, name: str, *, platform: bool, parallel: int | None
+) -> asyncpg.Record:
+    row = await conn.fetchrow(
+        sql.load()["organisation_add"], organisation, name, platform, parallel
+    )
+    assert row is not None
+    return row
+
+
+async def add_key(
+    conn: Connection, keyring: KeyFile, key: keys.Key, wanted: NewKey
+) -> asyncpg.Record:
+    pepper = keyring.pepper_version
+    row = await conn.fetchrow(
+        sql.load()["api_key_add"],
+        key.kid,
+        wanted.organisation,
+        wanted.person,
+        wanted.name,
+        keyring.digest(key.text, pepper),
+        pepper,
+        key.text[-4:],
+        list(wanted.models) if wanted.models is not None else None,
+        wanted.parallel_max,
+        wanted.expires_at,
+    )
+    assert row is not None
+    return row
+
+
+def new_session_token() -> str:
+    """256 random bits; only its digest is stored."""
+    return "ses_" + secrets.token_urlsafe(32)
+
+
+def session_digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

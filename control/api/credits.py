@@ -1,0 +1,157 @@
+"""Credits: given to an organisation, its balance, every movement of them."""
+
+import base64
+import uuid
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import asyncpg
+from fastapi import APIRouter, Query, Request, Response
+
+from control import ledger, sql
+from control.api.shapes import (
+    PAGE_DEFAULT,
+    VISIBLE,
+    Analyst,
+    Credits,
+    CreditsIn,
+    Field,
+    Input,
+    Limit,
+    Output,
+    Page,
+    PlatformAdmin,
+    Text,
+    Viewer,
+)
+from control.api.write import Act, Done, write
+from control.auth import home, scope
+from control.database import Connection
+from control.errors import GrantTooHigh, Invalid, NotFound
+from control.money import UCR_PER_CREDIT
+from control.state import state_of
+from plugins.access import Caller
+from proxy.pricing import credits_text
+
+router = APIRouter(tags=["credits"])
+
+Reference = Annotated[str, Field(min_length=1, max_length=200, pattern=VISIBLE)]
+AnyOrganisation = Annotated[UUID | None, Query(description="Only for the platform's moderators.")]
+
+
+class Grant(Input):
+    amount: CreditsIn
+    reason: Text
+    ref: Reference | None = None  # the cause; the same one is never booked twice
+
+
+class Granted(Output):
+    organisation: UUID
+    amount: Credits
+    balance: Credits
+    ref: str
+
+
+class Balance(Output):
+    """Without plans there is neither a tier nor a reset; nothing is allotted to members."""
+
+    organisation: UUID
+    tier: str | None = None
+    remaining: Credits
+    allocated: Credits = 0
+    last_reset: datetime | None = None
+
+
+class Transaction(Output):
+    id: str
+    at: datetime
+    type: str
+    amount: Credits
+    user: UUID | None
+    key: str | None
+    provider: str | None
+    model: str | None
+    tokens: dict[str, int] | None
+    ref: str
+
+
+@router.post(
+    "/api/v1/admin/organisations/{organisation}/credits", status_code=201, response_model=Granted
+)
+async def grant_credits(
+    request: Request, caller: PlatformAdmin, organisation: UUID, given: Grant
+) -> Response:
+    """Credits for nothing. A `ref` that was granted before is not granted again."""
+    most = state_of(request).settings.grant_max_credits
+    if given.amount > most * UCR_PER_CREDIT:
+        raise GrantTooHigh(why=f"one grant gives at most {most} credits (grant_max_credits)")
+    ref = given.ref or str(uuid.uuid4())
+
+    async def effect(conn: Connection) -> Done:
+        if not await conn.fetchrow(sql.load()["organisation_show"], organisation, None):
+            raise NotFound(what="organisation", listing="opscenter org list")
+        balance = await ledger.grant(conn, organisation, given.amount, ref, caller.actor)
+        return Done(
+            Granted(organisation=organisation, amount=given.amount, balance=balance, ref=ref), 201
+        )
+
+    detail = {"amount": credits_text(given.amount), "reason": given.reason, "ref": ref}
+    act = Act("credits.grant", f"organisation:{organisation}", organisation, detail)
+    return await write(request, caller, act, effect)
+
+
+@router.get("/api/v1/credits/balance")
+async def balance(
+    request: Request, caller: Viewer, organisation: AnyOrganisation = None
+) -> Balance:
+    """What is left in the organisation's pool, as the ledger has it."""
+    async with state_of(request).pool.acquire() as conn:
+        chosen = await readable(conn, caller, organisation)
+        remaining = await ledger.balance(conn, chosen)
+    return Balance(organisation=chosen, remaining=remaining)
+
+
+@router.get("/api/v1/credits/transactions")
+async def transactions(
+    request: Request,
+    caller: Analyst,
+    organisation: AnyOrganisation = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Annotated[str | None, Query(max_length=300)] = None,
+) -> Page[Transaction]:
+    """Every movement of the organisation's credits, newest first: grants, usage, refunds."""
+    place, last = _place(cursor)
+    async with state_of(request).pool.acquire() as conn:
+        chosen = await readable(conn, caller, organisation)
+        rows = await conn.fetch(sql.load()["transaction_page"], chosen, place, last, limit + 1)
+    more = _cursor(rows[limit - 1]) if len(rows) > limit else None
+    return Page(data=[_transaction(row) for row in rows[:limit]], next=more)
+
+
+async def readable(conn: Connection, caller: Caller, organisation: UUID | None) -> UUID:
+    """The organisation that is asked about, when the caller may see it."""
+    if organisation is None:
+        return home(caller)
+    if not await conn.fetchrow(sql.load()["organisation_show"], organisation, scope(caller)):
+        raise NotFound(what="organisation", listing="opscenter org list")
+    return organisation
+
+
+def _transaction(row: asyncpg.Record) -> Transaction:
+    named = {"user": row["person"], "key": row["kid"]}
+    return Transaction.model_validate({**dict(row), **named})
+
+
+def _cursor(row: asyncpg.Record) -> str:
+    return base64.urlsafe_b64encode(f"{row['place']} {row['id']}".encode()).decode()
+
+
+def _place(cursor: str | None) -> tuple[UUID | None, str]:
+    if cursor is None:
+        return None, ""
+    try:
+        place, last = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").split(" ")
+        return UUID(place), last.replace("\0", "")
+    except ValueError:
+        raise Invalid("cursor", why="The cursor is not one of ours; take it from `next`.") from None

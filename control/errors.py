@@ -1,0 +1,176 @@
+"""What the control API says when it refuses: the sentences of the control plane's own errors.
+
+Foreign exceptions become these in one place, control/app.py. None holds a secret.
+"""
+
+from proxy.errors import CallerError, LimitError, OpsError
+
+# Who calls ----------------------------------------------------------------------
+
+
+class NotSignedIn(CallerError):
+    """You are not signed in. Run `opscenter login`, or send `Authorization: Bearer` with a session
+    or an API key."""
+
+    status = 401
+    code = "not_signed_in"
+    kind = "authentication_error"
+
+
+class CredentialInvalid(CallerError):
+    """This sign-in or API key is not valid here: unknown, ended, revoked, or not of a member of this
+    organisation. Sign in again with `opscenter login`."""
+
+    status = 401
+    code = "credential_invalid"
+    kind = "authentication_error"
+
+
+class LoginInvalid(CallerError):
+    """The e-mail or the password is wrong, or the account is suspended. Try again, or ask an
+    administrator for a new password (`opscenter user password`)."""
+
+    status = 401
+    code = "login_invalid"
+    kind = "authentication_error"
+
+
+class LoginsTooMany(LimitError):
+    """Too many failed sign-ins from this address or for this e-mail. Wait {seconds} seconds."""
+
+    code = "logins_too_many"
+
+
+class RoleMissing(CallerError):
+    """This needs the role {needed}; you hold {held}. Ask an administrator."""
+
+    status = 403
+    code = "role_missing"
+    kind = "permission_error"
+
+
+class PlatformOnly(CallerError):
+    """This concerns the whole Ops-Center, so it needs the role {needed} in its platform's own
+    organisation. Ask its administrator."""
+
+    status = 403
+    code = "platform_only"
+    kind = "permission_error"
+
+
+class GrantTooHigh(CallerError):
+    """Nobody can give or change what he does not hold: {why}. Ask somebody who holds it."""
+
+    status = 403
+    code = "grant_too_high"
+    kind = "permission_error"
+
+
+class Suspended(CallerError):
+    """Your organisation is suspended. Ask the administrator of this Ops-Center."""
+
+    status = 403
+    code = "organisation_suspended"
+    kind = "permission_error"
+
+
+# What is asked --------------------------------------------------------------------
+
+
+class NotFound(CallerError):
+    """There is no {what} of this name here. List those that there are with `{listing}`."""
+
+    status = 404
+    code = "not_found"
+
+
+class PathUnknown(CallerError):
+    """Nothing is served at this path. `opscenter --help` shows what can be done; the LLM door has
+    an address of its own."""
+
+    status = 404
+    code = "route_not_found"
+
+
+class MethodUnknown(CallerError):
+    """This path does not take this method. The header Allow names those that it takes."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class Invalid(CallerError):
+    """{why}"""
+
+    code = "invalid_value"
+
+
+class FieldsInvalid(CallerError):
+    """The request cannot be used: {why}."""
+
+    status = 422
+    code = "fields_invalid"
+
+
+class Conflict(CallerError):
+    """{why}"""
+
+    status = 409
+    code = "conflict"
+
+
+class HostUnknown(CallerError):
+    """This Ops-Center does not answer to that host name. An administrator adds it to
+    OPSCENTER_CONTROL_HOSTS."""
+
+    status = 421
+    code = "host_unknown"
+
+
+class IdempotencyKeyInvalid(CallerError):
+    """An Idempotency-Key has 1 to 255 visible ASCII characters. Send a fresh UUID."""
+
+    code = "idempotency_key_invalid"
+
+
+class IdempotencyKeyReused(CallerError):
+    """This Idempotency-Key was sent with another request within 24 hours. Take a fresh one for a new
+    request, or send the first request again unchanged."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+# Ours -------------------------------------------------------------------------------
+
+
+class DatabaseAway(OpsError):
+    """PostgreSQL does not answer just now, so nothing was changed. Try again in a moment;
+    `opscenter doctor` shows what is wrong."""
+
+    status = 503
+    code = "database_unavailable"
+    retry_after_s = 2
+
+
+class AuditUnavailable(OpsError):
+    """The audit log cannot be written, so nothing was changed. Mend the database, then try again."""
+
+    status = 503
+    code = "audit_unavailable"
+    retry_after_s = 5
+
+
+class AnswerSealed(OpsError):
+    """The first answer to this Idempotency-Key cannot be opened with today's root key. Look at what
+    the first request made, then use a fresh key."""
+
+    status = 409
+    code = "idempotency_answer_sealed"
+
+
+class SetupMissing(CallerError):
+    """This Ops-Center has no organisation yet. Run `opscenter setup` (or `opscenter up`) first."""
+
+    status = 409
+    code = "setup_missing"
