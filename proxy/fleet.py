@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from proxy.backoff import Backoff
+from proxy.children import ended
+
 log = logging.getLogger("opscenter.proxy.fleet")
 
-BACKOFF_FIRST_S: Final = 0.1
-BACKOFF_MAX_S: Final = 10.0
-HEALTHY_AFTER_S: Final = 30.0  # who lived that long has not failed at its start
 READY_MAX_S: Final = 60.0  # a replacement that is not ready by then is given up
 KILL_GRACE_S: Final = 5.0  # beyond the drain that a worker ends by itself
 LOOK_READY_S: Final = 0.05
@@ -58,7 +58,7 @@ class Slot:
     listening: socket.socket
     number: int
     start_at: float = 0.0
-    failures: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
     worker: Worker | None = None
     replacement: Worker | None = None
     leaving: list[Worker] = field(default_factory=list)
@@ -75,12 +75,13 @@ class Fleet:
         drain_s: float,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.slots = [Slot(one, number) for number, one in enumerate(sockets)]
+        self.slots = [
+            Slot(one, number, backoff=Backoff(jitter)) for number, one in enumerate(sockets)
+        ]
         self.killed = 0
         self.stopping = False
         self._staff = staff
         self._drain_s = drain_s
-        self._jitter = jitter
         self._reloading: deque[Slot] = deque()
 
     def reload(self) -> None:
@@ -137,7 +138,7 @@ class Fleet:
             process = self._staff.start(number, slot.listening)
         except OSError as problem:
             log.error("worker %d cannot be started: %s", slot.number, problem.strerror)
-            self._pause(slot, now)
+            self._pause(slot, now, 0.0)
             return None
         return Worker(process, number, now)
 
@@ -150,7 +151,7 @@ class Fleet:
     def _reap(self, slot: Slot, now: float) -> None:
         slot.leaving = [w for w in slot.leaving if w.process.poll() is None]
         if slot.replacement and (status := slot.replacement.process.poll()) is not None:
-            self._give_up(f"the new worker of slot {slot.number} {_ended(status)}")
+            self._give_up(f"the new worker of slot {slot.number} {ended(status)}")
             slot.replacement = None
         worker = slot.worker
         if worker is None or (status := worker.process.poll()) is None:
@@ -158,18 +159,14 @@ class Fleet:
         slot.worker, slot.replacement = slot.replacement, None
         if slot.worker is not None:
             return
-        if now - worker.started_at >= HEALTHY_AFTER_S:
-            slot.failures = 0
-        pause = self._pause(slot, now)
+        pause = self._pause(slot, now, now - worker.started_at)
         log.warning(
             "worker %d (process %d) %s; a new one starts in %.1f s",
-            *(slot.number, worker.process.pid, _ended(status), pause),
+            *(slot.number, worker.process.pid, ended(status), pause),
         )
 
-    def _pause(self, slot: Slot, now: float) -> float:
-        longest = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * (1 << min(slot.failures, 16)))
-        pause = longest * (0.5 + self._jitter() / 2)
-        slot.failures += 1
+    def _pause(self, slot: Slot, now: float, lived_s: float) -> float:
+        pause = slot.backoff.pause(lived_s)
         slot.start_at = now + pause
         return pause
 
@@ -217,12 +214,3 @@ class Fleet:
 
     def _all(self) -> list[Worker]:
         return [worker for slot in self.slots for worker in slot.workers()]
-
-
-def _ended(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import children, fleet, health, listen
+from proxy import backoff, children, fleet, health, listen
 
 SECONDS = 20.0  # the longest any of these tests waits for one thing
 
@@ -383,17 +383,17 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(
         pauses.append(round(one_slot.step(now), 3))
         now = one_slot.slots[0].start_at
     assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
-    assert one_slot.slots[0].start_at - now <= fleet.BACKOFF_MAX_S
+    assert one_slot.slots[0].start_at - now <= backoff.LONGEST_S
     assert len(staff.started) == 10
 
 
 def test_a_worker_that_lived_long_is_replaced_at_once(
     one_slot: fleet.Fleet, staff: FakeStaff
 ) -> None:
-    one_slot.slots[0].failures = 8
+    one_slot.slots[0].backoff.failures = 8
     one_slot.step(0.0)
     staff.started[-1][1].status = 1
-    assert one_slot.step(fleet.HEALTHY_AFTER_S) == pytest.approx(fleet.BACKOFF_FIRST_S)
+    assert one_slot.step(backoff.HEALTHY_AFTER_S) == pytest.approx(backoff.FIRST_S)
 
 
 def test_a_reload_waits_for_the_new_worker_before_the_old_one_drains(
