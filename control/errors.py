@@ -18,8 +18,8 @@ class NotSignedIn(CallerError):
 
 
 class CredentialInvalid(CallerError):
-    """This sign-in or API key is not valid here: unknown, ended, revoked, or not of a member of this
-    organisation. Sign in again with `opscenter login`."""
+    """This sign-in or API key is not valid here: unknown, ended, revoked, or not of a member of
+    this organisation. Sign in again with `opscenter login`."""
 
     status = 401
     code = "credential_invalid"
@@ -134,8 +134,8 @@ class IdempotencyKeyInvalid(CallerError):
 
 
 class IdempotencyKeyReused(CallerError):
-    """This Idempotency-Key was sent with another request within 24 hours. Take a fresh one for a new
-    request, or send the first request again unchanged."""
+    """This Idempotency-Key was sent with another request within 24 hours. Take a fresh one for a
+    new request, or send the first request again unchanged."""
 
     status = 422
     code = "idempotency_key_reused"
@@ -154,7 +154,8 @@ class DatabaseAway(OpsError):
 
 
 class AuditUnavailable(OpsError):
-    """The audit log cannot be written, so nothing was changed. Mend the database, then try again."""
+    """The audit log cannot be written, so nothing was changed. Mend the database, then try
+    again."""
 
     status = 503
     code = "audit_unavailable"

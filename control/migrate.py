@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from control import sql
+from control.database import Connection
 
 log = logging.getLogger("opscenter.control.migrate")
 
@@ -99,7 +100,7 @@ async def _lock(conn: asyncpg.Connection) -> None:
         ) from None
 
 
-async def _refuse_strangers(conn: asyncpg.Connection) -> None:
+async def _refuse_strangers(conn: Connection) -> None:
     state = await conn.fetchrow(sql.load()["migration_state"])
     assert state is not None
     if state["populated"] and not state["recorded"]:
@@ -109,7 +110,7 @@ async def _refuse_strangers(conn: asyncpg.Connection) -> None:
         )
 
 
-async def _applied(conn: asyncpg.Connection) -> list[Applied]:
+async def _applied(conn: Connection) -> list[Applied]:
     rows = await conn.fetch(sql.load()["migration_list"])
     return [Applied(row["number"], row["name"], row["checksum"]) for row in rows]
 
@@ -152,7 +153,7 @@ def compare(wanted: Sequence[Migration], applied: Sequence[Applied]) -> None:
             )
 
 
-async def check(conn: asyncpg.Connection) -> None:
+async def check(conn: Connection) -> None:
     """Raises unless the database is exactly at this program's schema."""
     await _refuse_strangers(conn)
     wanted = migrations()

@@ -13,7 +13,7 @@ _dollars = re.compile(DOLLARS_PATTERN.strip("^$")).fullmatch
 
 
 def credits_to_ucr(text: object) -> int:
-    """Micro-credits of an amount of credits such as `250` or `0.000001`; always more than nothing."""
+    """Micro-credits of an amount of credits such as `250` or `0.000001`; more than nothing."""
     if not isinstance(text, str) or _credits(text) is None:
         raise ValueError('write credits as text with at most 6 decimals, such as "250" or "0.5"')
     amount = _scaled(text, 6)

@@ -28,7 +28,7 @@ from control.api.shapes import (
 from control.api.write import Act, Done, write
 from control.auth import home, scope
 from control.database import Connection
-from control.errors import GrantTooHigh, Invalid, NotFound
+from control.errors import Conflict, GrantTooHigh, Invalid, NotFound
 from control.money import UCR_PER_CREDIT
 from control.state import state_of
 from plugins.access import Caller
@@ -91,7 +91,10 @@ async def grant_credits(
     async def effect(conn: Connection) -> Done:
         if not await conn.fetchrow(sql.load()["organisation_show"], organisation, None):
             raise NotFound(what="organisation", listing="opscenter org list")
-        balance = await ledger.grant(conn, organisation, given.amount, ref, caller.actor)
+        try:
+            balance = await ledger.grant(conn, organisation, given.amount, ref, caller.actor)
+        except ledger.LedgerError as problem:
+            raise Conflict(why=str(problem)) from None
         return Done(
             Granted(organisation=organisation, amount=given.amount, balance=balance, ref=ref), 201
         )

@@ -211,12 +211,9 @@ def _within(limits: asyncpg.Record, given: KeyWanted) -> None:
     """A key that makes a key gives it no more than it has itself."""
     if limits["models"] is not None and not _subset(given.models, limits["models"]):
         raise GrantTooHigh(why="the key that you use may not use all of these models")
-    if limits["expires_at"] and (
-        given.expires_at is None or given.expires_at > limits["expires_at"]
-    ):
-        raise GrantTooHigh(
-            why=f"the key that you use ends at {limits['expires_at']:%Y-%m-%d %H:%M}Z"
-        )
+    end = limits["expires_at"]
+    if end and (given.expires_at is None or given.expires_at > end):
+        raise GrantTooHigh(why=f"the key that you use ends at {end:%Y-%m-%d %H:%M}Z")
     most = limits["parallel_max"]
     if most and (given.parallel_max is None or given.parallel_max > most):
         raise GrantTooHigh(why=f"the key that you use may run {most} requests at one time")

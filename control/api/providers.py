@@ -134,9 +134,7 @@ def _header_safe(given: SecretStr) -> str:
     """It travels in a header, so nothing in it may end one."""
     secret = given.get_secret_value().strip()
     if not re.fullmatch(r"[!-~]+", secret):
-        raise Invalid(
-            "secret", why="A provider's key has visible ASCII letters only; copy it again."
-        )
+        raise Invalid("secret", why="A provider's key is visible ASCII only; copy it again.")
     return secret
 
 

@@ -1,4 +1,4 @@
-"""The shapes that handlers share: inputs that refuse unknown fields, pages, money, strict values."""
+"""The shapes that handlers share: inputs that refuse unknown fields, pages, money, roles."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -98,8 +98,5 @@ FROM (
 ORDER BY place DESC, id DESC
 LIMIT $4
 
--- name: snapshot_version
-SELECT version FROM snapshot
-
 -- name: migration_newest
 SELECT max(number) FROM schema_migration

@@ -1,0 +1,147 @@
+"""`opscenter control`: the control API on TCP and on the unix socket, its plugins, the snapshot.
+
+Two servers in one loop; they stop together. Never touches credits: that is the drain's.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import asyncpg
+import uvloop
+from fastapi import APIRouter
+
+from control import migrate, store
+from control.app import CORE, Swap, create_app
+from control.database import AWAY, DatabaseError, connect_patiently
+from control.edge import Edge
+from control.lifecycle import Lifecycle
+from control.listen import StartError, listening, serve_both, signals
+from control.logins import Logins
+from control.passwords import Passwords
+from control.publish import Publisher
+from control.secrets import SecretError, Secrets, unlock
+from control.settings import ControlSettings
+from control.state import State
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+log = logging.getLogger("opscenter.control.main")
+
+SNAPSHOT_EVERY_S = 1.0
+RETRY_PAUSE_S = 0.2
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def run(settings: ControlSettings) -> int:
+    """Serves until SIGTERM or SIGINT; the exit code."""
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (StartError, DatabaseError, SecretError, migrate.SchemaError) as problem:
+        log.error("%s", problem)
+        return 1
+    return 0
+
+
+async def serve(settings: ControlSettings, stop: asyncio.Event | None = None) -> None:
+    """Everything between start and stop, each part ended in the reverse order."""
+    stop = stop or asyncio.Event()
+    secrets = unlock(settings)
+    with signals(stop), listening(settings) as sockets:
+        async with opened(settings, secrets) as state, _plugged(state, secrets) as app:
+            keeper = asyncio.create_task(keep_snapshot(state), name="keep-snapshot")
+            try:
+                await serve_both(settings, Edge(app, settings, state.counters), sockets, stop)
+            finally:
+                keeper.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keeper
+
+
+# What the handlers share ----------------------------------------------------------
+
+
+@asynccontextmanager
+async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[State]:
+    """Postgres and Redis, waited for within control_wait_s, and all that is made from them."""
+    pool = await connect_patiently(settings)
+    client = store.connect(settings.redis)
+    try:
+        async with pool.acquire() as conn:
+            await migrate.check(conn)
+        await _redis_ready(client, settings.control_wait_s)
+        yield State(
+            settings=settings,
+            pool=pool,
+            redis=client,
+            publisher=Publisher(pool, client),
+            keys=secrets.keys,
+            answers=secrets.answers,
+            passwords=Passwords(settings.password_parallel),
+            logins=Logins(settings.login_tries_max, settings.login_window_s),
+        )
+    finally:
+        await client.aclose()
+        await _close(pool, settings.control_stop_s)
+
+
+async def _redis_ready(client: "redis.asyncio.Redis", wait_s: int) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            await client.ping()
+            return
+        except store.AWAY as problem:
+            if time.monotonic() >= deadline:
+                raise StartError(
+                    f"Redis did not answer within {wait_s} s: {problem}. "
+                    "Start it, or mend OPSCENTER_REDIS_URL."
+                ) from problem
+        await asyncio.sleep(RETRY_PAUSE_S)
+
+
+async def _close(pool: "asyncpg.Pool[asyncpg.Record]", wait_s: int) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), wait_s)
+    except TimeoutError:
+        pool.terminate()
+
+
+@asynccontextmanager
+async def _plugged(state: State, secrets: Secrets) -> AsyncIterator[Swap]:
+    """The application with the routes of the plugins that run, made anew when these change."""
+
+    def swap(plugged: Sequence[APIRouter]) -> None:
+        current.app = create_app(state, plugged, lifecycle)
+
+    third_party = os.environ.get("OPSCENTER_PLUGINS", "on").lower() not in ("off", "0", "no")
+    lifecycle = Lifecycle(state.pool, secrets, core=CORE, on_change=swap, third_party=third_party)
+    current = Swap(create_app(state, (), lifecycle))
+    try:
+        await lifecycle.start()
+        yield current
+    finally:
+        await lifecycle.stop()
+
+
+async def keep_snapshot(state: State) -> None:
+    """Publishes the snapshot whenever Redis has not the newest: at start, after a loss of Redis."""
+    told = ""
+    while True:
+        problem = ""
+        try:
+            if await state.publisher.snapshot_current() or await state.publisher.snapshot():
+                state.counters.snapshot_published_at = time.time()
+        except (asyncpg.PostgresError, *AWAY, *store.AWAY) as trouble:
+            problem = str(trouble) or type(trouble).__name__
+        if problem and problem != told:
+            log.warning("the snapshot waits to be published: %s", problem)
+        told = problem
+        await asyncio.sleep(SNAPSHOT_EVERY_S)
