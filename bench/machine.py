@@ -1,0 +1,97 @@
+"""The machine under a measurement: what it is, which commit runs, what its processes used."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+PROC = Path("/proc")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+#: A word of a command line -> whose CPU it is; the first that fits. The rest is `other`.
+ROLES: Mapping[str, str] = MappingProxyType(
+    {
+        "proxy.worker": "gateway",
+        "valkey-server": "redis",
+        "redis-server": "redis",
+        "postgres": "postgres",
+        " drain": "drain",
+        " control proxy": "supervisor",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    cpu: str
+    cores: int
+    memory_gib: float
+    kernel: str
+    python: str
+    commit: str
+
+
+def describe() -> Machine:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(pages / 2**30, 1),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        commit=_commit(),
+    )
+
+
+def _cpu_name() -> str:
+    lines = (PROC / "cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _commit() -> str:
+    """Short name of the commit; a `+` says that files differ from it."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def cpu_seconds(root: int) -> dict[str, float]:
+    """CPU that a process and all below it have used so far, in user and kernel, by role."""
+    used: dict[str, float] = {}
+    for pid in _tree(root):
+        try:
+            fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            command = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        role = next((role for word, role in ROLES.items() if word in command), "other")
+        ticks = int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of the line
+        used[role] = used.get(role, 0.0) + ticks / _TICKS_PER_SECOND
+    return used
+
+
+def _tree(root: int) -> set[int]:
+    """A process and its descendants, whatever sessions they made for themselves."""
+    children: dict[int, list[int]] = {}
+    for folder in PROC.iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found, todo = set(), [root]
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children.get(pid, [])
+    return found
