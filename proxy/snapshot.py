@@ -4,7 +4,6 @@ A snapshot that cannot be read leaves the old one in force.
 """
 
 import asyncio
-import base64
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -82,7 +81,7 @@ def _deployment(model: str, row: Mapping[str, Any], keys: KeyFile) -> Deployment
         log.error("deployment %s of %s: unknown adapter %s", row["id"], model, row["adapter"])
         return None
     try:
-        sealed = row["secret"] and base64.b64decode(row["secret"])
+        sealed = row["secret"] and row["secret"].encode()
         secret = keys.open(row["provider"], row["base_url"], sealed) if sealed else ""
     except ValueError as problem:
         log.error("deployment %s of %s: %s", row["id"], model, problem)

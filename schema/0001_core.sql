@@ -258,6 +258,14 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
+-- Wakes the drains: something waits in one of the two outboxes.
+CREATE FUNCTION outbox_wake() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify('opscenter_outbox', TG_TABLE_NAME);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER outbox_redis_wake AFTER INSERT ON outbox_redis FOR EACH STATEMENT EXECUTE FUNCTION outbox_wake();
+CREATE TRIGGER outbox_record_wake AFTER INSERT ON outbox_record FOR EACH STATEMENT EXECUTE FUNCTION outbox_wake();
 CREATE TRIGGER api_key_version BEFORE UPDATE ON api_key FOR EACH ROW EXECUTE FUNCTION record_version();
 CREATE TRIGGER api_key_queue AFTER INSERT OR UPDATE ON api_key FOR EACH ROW EXECUTE FUNCTION record_queue();
 CREATE TRIGGER organisation_version BEFORE UPDATE ON organisation FOR EACH ROW EXECUTE FUNCTION record_version();

@@ -1,0 +1,282 @@
+"""Stream entries -> rows of the ledger, each exactly once, in one transaction with the cursor.
+
+An entry at or below the cursor is never interpreted: read again after a crash it would look like
+a duplicate that had touched Redis twice.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from control import ledger, sql
+from control.database import Connection
+from proxy.pricing import AMOUNT_MAX_UCR
+
+Cursor = tuple[int, int]  # a stream id: milliseconds and sequence
+
+_pool = re.compile(r"\{s(\d\d)\}:(o:[0-9a-f-]{36}:pool)").fullmatch
+_amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
+SETTLED = frozenset({"settled", "released", "orphan"})
+
+
+class Poison(ValueError):
+    """An entry that cannot be booked; it is put aside and `ledger verify` tells of it."""
+
+
+class Overtaken(Exception):
+    """Another drain has moved a cursor since this batch was read; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a usage stream, as `settle` or `reap` wrote it."""
+
+    shard: int
+    sid: Cursor
+    rid: UUID
+    kind: str
+    cost: int
+    owner: str  # of the pool's account
+    held: int
+    late: bool  # touched nothing in Redis
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the ledger has of a request already."""
+
+    phase: int
+    kind: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to book for an entry, and what Redis took that the ledger did not."""
+
+    phase: int | None  # None: nothing, its truth is there
+    kind: str
+    amount: int  # signed: what the pool pays; negative gives back
+    excess: int  # touched - applied
+
+
+def judge(entry: Entry, booked: Sequence[Booked]) -> Verdict:
+    """The drain rule: the first truth is booked, a late truth about an orphan corrects it."""
+    touched = 0 if entry.late else entry.cost
+    if not booked:
+        return Verdict(0, entry.kind, entry.cost, touched - entry.cost)
+    knows_truth = any(b.kind != "orphan" for b in booked)
+    if knows_truth or entry.kind == "orphan":
+        return Verdict(None, entry.kind, 0, touched)
+    applied = entry.cost - sum(b.cost for b in booked)
+    return Verdict(1, "correction", applied, touched - applied)
+
+
+def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
+    """An entry, checked before anything is booked from it."""
+    try:
+        event = orjson.loads(fields[b"e"])
+        pool = _pool(fields[b"p"].decode())
+        kind = fields[b"k"].decode()
+        if not pool or int(pool[1]) != shard or kind not in SETTLED or not isinstance(event, dict):
+            raise Poison("pool, kind or event is not what it should be")
+        return Entry(
+            shard=shard,
+            sid=sid,
+            rid=UUID(fields[b"r"].decode()),
+            kind=kind,
+            cost=_whole(fields[b"c"]),
+            owner=pool[2],
+            held=_whole(fields[b"h"]),
+            late=fields[b"l"] == b"1",
+            event=event,
+        )
+    except (KeyError, ValueError) as problem:
+        raise Poison(f"unreadable entry: {problem}") from None
+
+
+def _whole(text: bytes) -> int:
+    if not _amount(text) or int(text) > AMOUNT_MAX_UCR:
+        raise Poison(f"{text!r} is no amount")
+    return int(text)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    moves: dict[int, list[int]] = field(default_factory=dict)  # account -> debits, credits
+    excess: dict[tuple[int, str], int] = field(default_factory=dict)  # shard, owner -> delta
+
+    def move(self, account: int, debit: int, credit: int) -> None:
+        totals = self.moves.setdefault(account, [0, 0])
+        totals[0] += debit
+        totals[1] += credit
+
+
+class Books:
+    """Books batches of many shards; remembers account ids, which never change."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[tuple[str, int, str], int] = {}
+
+    async def book(
+        self,
+        conn: Connection,
+        entries: Sequence[Entry],
+        cursors: Mapping[int, Cursor],
+        poison: Sequence[tuple[int, Cursor, Mapping[str, str], str]] = (),
+    ) -> dict[int, Cursor]:
+        """One transaction: rows, totals, outbox, cursors. Returns the cursors as they now are."""
+        ends = _ends(entries, poison)
+        async with conn.transaction():
+            await self._lock(conn, ends, cursors)
+            accounts = await self._ids(conn, entries)
+            batch = Batch()
+            booked = await _booked(conn, entries)
+            for entry in entries:
+                verdict = judge(entry, booked.setdefault(entry.rid, []))
+                _write(batch, entry, verdict, *accounts[entry.shard, entry.owner])
+                if verdict.phase is not None:
+                    known = Booked(verdict.phase, verdict.kind, entry.cost)
+                    booked[entry.rid].append(known)
+            await _apply(conn, batch)
+            for shard, sid, raw, reason in poison:
+                await conn.execute(sql.load()["dead_letter_add"], shard, _text(sid), raw, reason)
+            for shard, end in ends.items():
+                moved = await conn.fetchval(sql.load()["shard_move"], shard, *cursors[shard], *end)
+                if moved is None:
+                    raise Overtaken(f"shard {shard}")
+        return ends
+
+    async def _lock(
+        self, conn: Connection, ends: Mapping[int, Cursor], cursors: Mapping[int, Cursor]
+    ) -> None:
+        for row in await conn.fetch(sql.load()["shard_lock"], sorted(ends)):
+            if (row["cursor_ms"], row["cursor_seq"]) != cursors[row["id"]]:
+                raise Overtaken(f"shard {row['id']}")
+
+    async def _ids(
+        self, conn: Connection, entries: Sequence[Entry]
+    ) -> dict[tuple[int, str], tuple[int, int]]:
+        """For each pool: its account and the revenue account of its shard."""
+        found = {}
+        for shard, owner in sorted({(e.shard, e.owner) for e in entries}):
+            pool = await self._account(conn, "pool", shard, owner)
+            found[shard, owner] = (pool, await self._account(conn, "revenue", shard, ""))
+        return found
+
+    async def _account(self, conn: Connection, kind: str, shard: int, owner: str) -> int:
+        name = (kind, shard, owner)
+        id = self._accounts.get(name)
+        if id is None:
+            # remembered only when it was there already: this transaction may still roll back
+            id = await conn.fetchval(sql.load()["account_find"], *name)
+            if id is None:
+                return await ledger.account(conn, *name)
+            self._accounts[name] = id
+        return id
+
+
+def _ends(
+    entries: Sequence[Entry], poison: Sequence[tuple[int, Cursor, Mapping[str, str], str]]
+) -> dict[int, Cursor]:
+    ends: dict[int, Cursor] = {}
+    for shard, sid in [(e.shard, e.sid) for e in entries] + [(p[0], p[1]) for p in poison]:
+        ends[shard] = max(sid, ends.get(shard, sid))
+    return ends
+
+
+async def _booked(conn: Connection, entries: Sequence[Entry]) -> dict[UUID, list[Booked]]:
+    found: dict[UUID, list[Booked]] = {}
+    for row in await conn.fetch(sql.load()["usage_booked"], [e.rid for e in entries]):
+        found.setdefault(row["rid"], []).append(Booked(row["phase"], row["kind"], row["cost"]))
+    return found
+
+
+def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int) -> None:
+    if verdict.excess:
+        name = (entry.shard, entry.owner)
+        batch.excess[name] = batch.excess.get(name, 0) + verdict.excess
+    if verdict.phase is None:
+        return
+    # a correction that gives back swaps the accounts: an amount is never negative
+    debit, credit = (pool, revenue) if verdict.amount >= 0 else (revenue, pool)
+    amount = abs(verdict.amount)
+    batch.move(debit, amount, 0)
+    batch.move(credit, 0, amount)
+    batch.rows.append(_row(entry, verdict, debit, credit, amount))
+
+
+COLUMNS = (
+    *("rid", "phase", "kind", "debit", "credit", "cost"),
+    *("organisation", "kid", "person", "model", "provider", "deployment", "attempts"),
+    *("tokens", "usage_source", "reason", "price_version", "hold", "late"),
+    *("end_user", "duration_ms", "shard", "sid"),
+)
+
+
+def _row(entry: Entry, verdict: Verdict, debit: int, credit: int, amount: int) -> tuple[Any, ...]:
+    event = entry.event
+    orphan = entry.kind == "orphan"
+    return (
+        entry.rid,
+        verdict.phase,
+        verdict.kind,
+        debit,
+        credit,
+        amount,
+        UUID(event["o"]),
+        event["k"],
+        UUID(event["u"]),
+        event["m"],
+        event.get("p", ""),
+        event.get("d", 0),
+        event.get("n", 0),
+        event.get("t", {}),
+        event.get("s", "none"),
+        "orphan" if orphan else event.get("r", ""),
+        event["v"],
+        entry.held,
+        entry.late,
+        event.get("e"),
+        event.get("ms"),
+        entry.shard,
+        _text(entry.sid),
+    )
+
+
+async def _apply(conn: Connection, batch: Batch) -> None:
+    query = sql.load()
+    if batch.rows:
+        await conn.copy_records_to_table("usage_event", records=batch.rows, columns=COLUMNS)
+    moves = sorted((id, d, c) for id, (d, c) in batch.moves.items() if d or c)
+    if moves:
+        ids, debits, credits = map(list, zip(*moves, strict=True))
+        await conn.fetch(query["account_lock"], ids)
+        await conn.execute(query["account_move"], ids, debits, credits)
+    by_shard: dict[int, list[tuple[str, int]]] = {}
+    for (shard, owner), delta in sorted(batch.excess.items()):
+        if delta:
+            by_shard.setdefault(shard, []).append((owner, delta))
+    for shard, rows in by_shard.items():
+        last = await conn.fetchval(query["shard_outseq"], shard, len(rows))
+        first = last - len(rows) + 1
+        await conn.execute(
+            query["outbox_redis_add"],
+            [shard] * len(rows),
+            list(range(first, last + 1)),
+            [owner for owner, _ in rows],
+            [delta for _, delta in rows],
+            ["drain: taken in Redis, not in the ledger"] * len(rows),
+        )
+
+
+def _text(sid: Cursor) -> str:
+    return f"{sid[0]}-{sid[1]}"

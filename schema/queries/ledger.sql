@@ -1,0 +1,162 @@
+-- The ledger, its way to Redis and back: grants, usage, outboxes, verification.
+
+-- name: account_find
+SELECT id FROM account WHERE kind = $1 AND shard = $2 AND owner = $3
+
+-- name: account_add
+INSERT INTO account (kind, shard, owner) VALUES ($1, $2, $3)
+ON CONFLICT (kind, shard, owner) DO NOTHING
+
+-- name: organisation_shard
+SELECT shard FROM organisation WHERE id = $1
+
+-- name: shard_lock
+-- Grants and drains take the shard first and accounts after it, so that they never wait for each other in a ring.
+SELECT id, cursor_ms, cursor_seq, generation, outseq FROM shard WHERE id = ANY($1::smallint[]) ORDER BY id FOR UPDATE
+
+-- name: shard_list
+SELECT id, cursor_ms, cursor_seq, generation, outseq FROM shard ORDER BY id
+
+-- name: shard_move
+-- Compare and set: no row when another drain has moved the cursor since it was read.
+UPDATE shard SET cursor_ms = $4, cursor_seq = $5
+WHERE id = $1 AND cursor_ms = $2 AND cursor_seq = $3
+RETURNING id
+
+-- name: shard_outseq
+UPDATE shard SET outseq = outseq + $2 WHERE id = $1 RETURNING outseq
+
+-- name: shard_generation
+UPDATE shard SET generation = generation + 1 WHERE id = $1 RETURNING generation
+
+-- name: transfer_add
+INSERT INTO transfer (id, debit, credit, amount, code, ref, actor) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO NOTHING
+RETURNING id
+
+-- name: transfer_get
+SELECT t.amount, t.code, t.ref, a.owner FROM transfer t JOIN account a ON a.id = t.credit WHERE t.id = $1
+
+-- name: account_move
+-- Totals move once per account and batch, in order of id.
+UPDATE account a SET debits = a.debits + d.debits, credits = a.credits + d.credits
+FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS u (id, debits, credits) ORDER BY id) d
+WHERE a.id = d.id
+
+-- name: account_lock
+SELECT id FROM account WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
+
+-- name: account_balance
+SELECT credits - debits AS balance FROM account WHERE id = $1
+
+-- name: pool_balance
+SELECT a.credits - a.debits AS balance FROM account a WHERE a.kind = 'pool' AND a.owner = $1
+
+-- name: outbox_redis_add
+INSERT INTO outbox_redis (shard, seq, owner, delta, ref)
+SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+
+-- name: outbox_redis_next
+SELECT seq, owner, delta FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
+
+-- name: outbox_redis_prune
+DELETE FROM outbox_redis WHERE shard = $1 AND seq <= $2 AND at < now() - interval '7 days'
+
+-- name: outbox_record_add
+INSERT INTO outbox_record (kind, id) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: outbox_record_take
+-- Taken and published in one transaction: a change that comes meanwhile waits and queues the record again.
+DELETE FROM outbox_record WHERE kind = $1 AND id = $2 RETURNING id
+
+-- name: outbox_record_list
+SELECT kind, id FROM outbox_record ORDER BY at LIMIT $1
+
+-- name: usage_booked
+SELECT rid, phase, kind, cost FROM usage_event WHERE rid = ANY($1::uuid[])
+
+-- name: usage_partitions
+SELECT usage_event_partitions(2)
+
+-- name: dead_letter_add
+INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+
+-- name: record_key
+-- A key is good only while its person is.
+SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
+       k.parallel_max, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
+       CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
+FROM api_key k JOIN organisation o ON o.id = k.organisation JOIN person p ON p.id = k.person
+WHERE k.kid = $1
+
+-- name: record_keys_of_shard
+SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
+       k.parallel_max, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
+       CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
+FROM api_key k JOIN organisation o ON o.id = k.organisation JOIN person p ON p.id = k.person
+WHERE o.shard = $1
+
+-- name: record_organisation
+SELECT id, shard, version, status, parallel_max FROM organisation WHERE id = $1
+
+-- name: record_organisations_of_shard
+SELECT id, shard, version, status, parallel_max FROM organisation WHERE shard = $1
+
+-- name: pools_of_shard
+SELECT owner, credits - debits AS balance FROM account WHERE kind = 'pool' AND shard = $1
+
+-- name: snapshot_version
+SELECT version FROM snapshot
+
+-- name: snapshot_models
+-- Every model that is switched on, with its newest price and its places.
+SELECT m.id, m.context_max, m.output_max, extract(epoch FROM m.created_at)::bigint AS created,
+       (SELECT jsonb_build_object('version', p.version, 'rates', p.rates, 'factor_ppm', p.factor_ppm)
+        FROM price p WHERE p.model = m.id ORDER BY p.version DESC LIMIT 1) AS price,
+       coalesce((SELECT jsonb_agg(jsonb_build_object(
+            'id', d.id, 'provider', v.name, 'adapter', v.adapter, 'base_url', v.base_url,
+            'upstream_model', d.upstream_model, 'secret', convert_from(v.secret, 'UTF8')) ORDER BY d.rank, d.id)
+          FROM deployment d JOIN provider v ON v.name = d.provider
+          WHERE d.model = m.id AND d.enabled AND v.enabled), '[]') AS deployments
+FROM model m WHERE m.enabled ORDER BY m.id
+
+-- name: verify_double_entry
+-- Every account's totals against the rows they were made of.
+WITH moved AS (
+  SELECT id, sum(debits) AS debits, sum(credits) AS credits FROM (
+    SELECT debit AS id, amount::numeric AS debits, 0::numeric AS credits FROM transfer
+    UNION ALL SELECT credit, 0, amount FROM transfer
+    UNION ALL SELECT debit, cost, 0 FROM usage_event
+    UNION ALL SELECT credit, 0, cost FROM usage_event) rows
+  GROUP BY id)
+SELECT a.id, a.kind, a.shard, a.owner, a.debits, a.credits,
+       coalesce(m.debits, 0)::bigint AS moved_debits, coalesce(m.credits, 0)::bigint AS moved_credits
+FROM account a FULL JOIN moved m ON m.id = a.id
+WHERE a.id IS NULL OR a.debits <> coalesce(m.debits, 0) OR a.credits <> coalesce(m.credits, 0)
+LIMIT 100
+
+-- name: verify_sums
+SELECT coalesce(sum(debits), 0)::text AS debits, coalesce(sum(credits), 0)::text AS credits, count(*) AS accounts FROM account
+
+-- name: verify_usage
+-- Rows to be priced again from their tokens and the price they were charged by.
+SELECT u.rid, u.kind, u.cost, u.tokens, u.price_version, p.rates, p.factor_ppm
+FROM usage_event u LEFT JOIN price p ON p.version = u.price_version
+WHERE u.kind = 'settled' AND u.rid > $1
+ORDER BY u.rid LIMIT $2
+
+-- name: verify_orphans
+SELECT count(*) AS orphans, coalesce(sum(cost), 0)::bigint AS cost FROM usage_event WHERE kind = 'orphan'
+
+-- name: verify_dead_letters
+SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL
+
+-- name: verify_outbox
+-- Rows of each shard's outbox must be 1, 2, 3... up to outseq; old ones are pruned from the front.
+SELECT s.id, s.outseq, count(o.seq) AS rows, min(o.seq) AS first, max(o.seq) AS last
+FROM shard s LEFT JOIN outbox_redis o ON o.shard = s.id
+GROUP BY s.id, s.outseq
+HAVING s.outseq <> coalesce(max(o.seq), s.outseq) OR count(o.seq) <> coalesce(max(o.seq) - min(o.seq) + 1, 0)
+
+-- name: verify_pools
+SELECT a.owner, a.shard, a.credits - a.debits AS balance FROM account a WHERE a.kind = 'pool' ORDER BY a.id
