@@ -17,10 +17,12 @@ from cryptography.x509.oid import NameOID
 
 from bench.bills import BillFile, read_bills
 from bench.connection import Connection
-from bench.modes import BEHAVIOURS, BadParameter, UnknownModel, parse
+from bench.modes import BEHAVIOURS, PARAMETERS, BadParameter, UnknownModel, parse
 from bench.provider import Provider
 from bench.raw import KEY, ask, connected, eventually, request, streamed
 from bench.upstream import FakeUpstream
+
+README = Path(__file__).parent.parent / "bench" / "README.md"
 
 # Good answers -----------------------------------------------------------------
 
@@ -174,6 +176,12 @@ async def test_nonsense_instead_of_http_is_refused_and_closed() -> None:
         reply = await ask(upstream, b"hello\r\n\r\n")
         assert (reply.status, reply.headers["connection"]) == (400, "close")
         await eventually(lambda: not upstream.connections)
+
+
+def test_the_readme_names_every_behaviour_and_parameter() -> None:
+    text = README.read_text()
+    missing = [name for name in (*BEHAVIOURS, *PARAMETERS) if f"`{name}`" not in text]
+    assert missing == []
 
 
 # The wire ---------------------------------------------------------------------
