@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ LOOK_S = 0.05
 LOG_SHOWN = 3000  # of a program's output, when it did not do what it should
 
 _KEY = re.compile(r"sk_ops_[0-9A-Za-z]{50}")
+_DOOR = re.compile(r"Door\s+(http://\S+)/v1")
+_SECRET = re.compile(r"sk_ops_\w+|(?<=Password  )\S+")
 _LISTENING = re.compile(r"listening on (\S+)")
 
 
@@ -58,12 +59,12 @@ def started(workers: int, upstream_workers: int) -> Iterator[Stack]:
             ], {})
         )  # fmt: skip
         upstream_url = upstream.wait_for("its address", lambda: upstream.found(_LISTENING))
-        ports = _free_ports(3)
         up = stack.enter_context(
-            _Program(folder / "up.log", ["-m", "control", "up"], _settings(folder, ports, workers))
+            _Program(folder / "up.log", ["-m", "control", "up"], _settings(folder, workers))
         )
+        door = up.wait_for("its door's address", lambda: up.found(_DOOR))
         key = up.wait_for("its first API key", lambda: up.found(_KEY))
-        door, api = f"http://127.0.0.1:{ports[0]}", ControlApi(folder / "run" / "control.sock")
+        api = ControlApi(folder / "run" / "control.sock")
         up.wait_for("a door that answers", lambda: _models(door, key))
         up.wait_for("a control API that answers", lambda: _answers(api))
         yield Stack(upstream_url, bills, door, key, api, up.pid)
@@ -130,32 +131,23 @@ class _Program:
         deadline = time.monotonic() + READY_S
         while (seen := look()) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                output = self._log.read_text(errors="replace")[-LOG_SHOWN:]
+                output = _SECRET.sub("...", self._log.read_text(errors="replace"))[-LOG_SHOWN:]
                 raise StackError(f"{self._name} did not come to {what}. Its output:\n{output}")
             time.sleep(LOOK_S)
         return seen
 
 
-def _settings(folder: Path, ports: Sequence[int], workers: int) -> dict[str, str]:
+def _settings(folder: Path, workers: int) -> dict[str, str]:
     return {
         "OPSCENTER_HOME": str(folder),
         "OPSCENTER_RUN_DIR": str(folder / "run"),
-        "OPSCENTER_DOOR_PORT": str(ports[0]),
-        "OPSCENTER_CONTROL_PORT": str(ports[1]),
-        "OPSCENTER_HEALTH_PORT": str(ports[2]),
+        "OPSCENTER_DOOR_PORT": "0",  # a free one, which is printed
+        "OPSCENTER_CONTROL_PORT": "0",
+        "OPSCENTER_HEALTH_PORT": "0",
         "OPSCENTER_WORKERS": str(workers),
         "OPSCENTER_GRANT_CREDITS": "1000000000",
         "OPSCENTER_LOG_LEVEL": "warning",
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; all are held until all are known."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _models(door: str, key: str) -> str | None:
