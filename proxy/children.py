@@ -75,6 +75,17 @@ def spawn(
             os.close(output)
 
 
+def module(name: str) -> list[str]:
+    """The command that runs one of our modules; the current folder cannot put in its own."""
+    return [sys.executable, "-P", "-m", name]
+
+
+def with_our_code(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a child finds the very code that its parent runs."""
+    places = [str(Path(__file__).parent.parent), *filter(None, [env.get("PYTHONPATH")])]
+    return {**env, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
+
+
 def _die_with(parent: int, death_signal: signal.Signals) -> None:
     if sys.platform != "linux":
         return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opscenter.proxy.supervisor")
 
-WORKER: Final = (sys.executable, "-m", "proxy.worker")
+WORKER: Final = tuple(children.module("proxy.worker"))
 DOOR: Final = "OPSCENTER_DOOR"
 HEALTH: Final = "OPSCENTER_HEALTH"
 FILES_WANTED: Final = 65_536
@@ -40,7 +40,7 @@ class Crew:
         self._forget_readiness(number)
         fd = listening.fileno()
         argv = [*self._command, "--slot", str(number), "--fd", str(fd)]
-        return children.spawn(argv, pass_fds=[fd])
+        return children.spawn(argv, env=children.with_our_code(os.environ), pass_fds=[fd])
 
     def is_ready(self, number: int) -> bool:
         from proxy import metrics

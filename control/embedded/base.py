@@ -75,16 +75,22 @@ class EmbeddedServer(ABC):
     def is_ready(self) -> bool:
         """Whether it answers now; asks without waiting."""
 
+    def has_come(self) -> bool:
+        """Whether it answers now; raises when it never will."""
+        status = self.process.poll()
+        if status is not None:
+            raise start_failed(self.name, children.ended(status), self.log)
+        return self.is_ready()
+
     def wait_ready(self) -> None:
         """Returns when the server answers; raises StartFailed when it ended or took too long."""
-        over = children.until(
-            lambda: self.process.poll() is not None or self.is_ready(), READY_SECONDS_MAX
-        )
-        if self.process.poll() is not None:
-            raise start_failed(self.name, f"ended with status {self.process.returncode}", self.log)
-        if not over:
-            self.stop()
-            raise start_failed(self.name, f"gave no answer in {READY_SECONDS_MAX:.0f} s", self.log)
+        if not children.until(self.has_come, READY_SECONDS_MAX):
+            raise self.too_late()
+
+    def too_late(self) -> ServerError:
+        """Stops what did not answer in time and says so."""
+        self.stop()
+        return start_failed(self.name, f"gave no answer in {READY_SECONDS_MAX:.0f} s", self.log)
 
     def stop(self) -> int:
         return children.stop(self.process, self.escalation)

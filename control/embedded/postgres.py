@@ -181,7 +181,7 @@ def _run(identity: Identity, argv: list[str], log: Path, fds: list[int], text: s
         children.stop(child, ())
         raise base.start_failed(what, f"took over {INIT_SECONDS_MAX:.0f} s", log) from None
     if child.returncode != 0:
-        raise base.start_failed(what, f"ended with status {child.returncode}", log)
+        raise base.start_failed(what, children.ended(child.returncode), log)
 
 
 def _socket_folder(run: Path, identity: Identity) -> Path:

@@ -1,0 +1,101 @@
+"""Tries the servers that settings name, and says in a sentence what is wrong with one.
+
+The sentences name the setting and the address, never the user's password.
+"""
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+CONNECT_SECONDS_MAX: Final = 5.0
+DATABASE: Final = "OPSCENTER_DATABASE_URL"
+REDIS: Final = "OPSCENTER_REDIS_URL"
+
+
+class WrongUrl(Exception):
+    """A setting names a server that cannot be used."""
+
+
+async def check_database(url: str) -> None:
+    import asyncpg
+
+    where = _place(url, DATABASE, ("postgresql", "postgres"))
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS_MAX)
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        raise WrongUrl(
+            f"PostgreSQL at {where} refuses the user or the password in {DATABASE}. Mend them."
+        ) from None
+    except asyncpg.InvalidCatalogNameError:
+        raise WrongUrl(
+            f"PostgreSQL at {where} has no database of the name in {DATABASE}. "
+            "Create it, or name another."
+        ) from None
+    except asyncpg.PostgresError as problem:
+        raise WrongUrl(f"PostgreSQL at {where} ({DATABASE}) refuses: {problem}.") from None
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as problem:
+        raise _silent("PostgreSQL", where, DATABASE, problem) from None
+    except ValueError:
+        raise _unreadable(DATABASE, "postgresql://user:password@host:5432/database") from None
+    await connection.close(timeout=CONNECT_SECONDS_MAX)
+
+
+async def check_redis(url: str) -> None:
+    import redis.asyncio
+    from redis.backoff import NoBackoff
+    from redis.exceptions import AuthenticationError, RedisError
+    from redis.retry import Retry
+
+    where = _place(url, REDIS, ("redis", "rediss", "unix"))
+    try:
+        client = redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=CONNECT_SECONDS_MAX,
+            socket_connect_timeout=CONNECT_SECONDS_MAX,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:
+        raise _unreadable(REDIS, "redis://user:password@host:6379/0") from None
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX), client:
+            await client.ping()
+    except AuthenticationError:
+        raise WrongUrl(
+            f"Redis at {where} refuses the user or the password in {REDIS}. Mend them."
+        ) from None
+    except (RedisError, OSError, TimeoutError) as problem:
+        raise _silent("Redis", where, REDIS, problem) from None
+
+
+def _place(url: str, setting: str, schemes: tuple[str, ...]) -> str:
+    """The address without user and password."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise _unreadable(setting, f"{schemes[0]}://user:password@host:port/name") from None
+    if parts.scheme not in schemes:
+        named = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise WrongUrl(f"{setting} must begin with {named}.")
+    return f"{parts.hostname or parts.path or 'its default address'}{port}"
+
+
+def _unreadable(setting: str, form: str) -> WrongUrl:
+    return WrongUrl(
+        f"{setting} cannot be read. Write it as {form}, with special characters percent-encoded."
+    )
+
+
+def _silent(name: str, where: str, setting: str, problem: BaseException) -> WrongUrl:
+    if isinstance(problem, TimeoutError):
+        reason = f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
+    else:
+        reason = "no connection" if not isinstance(problem, OSError) else _reason(problem)
+    return WrongUrl(
+        f"{name} at {where} cannot be reached ({reason}). "
+        f"Start it, mend {setting}, or leave {setting} out to use the server that `up` brings."
+    )
+
+
+def _reason(problem: OSError) -> str:
+    return problem.strerror or type(problem).__name__
