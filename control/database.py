@@ -76,14 +76,21 @@ async def connect_patiently(settings: ControlSettings) -> Pool:
 
 
 async def _prepare(conn: asyncpg.Connection) -> None:
-    for kind in ("json", "jsonb"):
-        await conn.set_type_codec(
-            kind, encoder=_encode, decoder=orjson.loads, schema="pg_catalog", format="text"
-        )
+    # in the binary form, which COPY needs: jsonb is a version byte, then the text
+    await conn.set_type_codec(
+        "json", encoder=orjson.dumps, decoder=orjson.loads, schema="pg_catalog", format="binary"
+    )
+    await conn.set_type_codec(
+        "jsonb", encoder=_encode, decoder=_decode, schema="pg_catalog", format="binary"
+    )
 
 
-def _encode(value: object) -> str:
-    return orjson.dumps(value).decode()
+def _encode(value: object) -> bytes:
+    return b"\x01" + orjson.dumps(value)
+
+
+def _decode(value: bytes) -> object:
+    return orjson.loads(value[1:])
 
 
 def _away(problem: BaseException) -> str:

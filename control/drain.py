@@ -65,7 +65,7 @@ class Drain:
             found = await self.redis.command("XRANGE", SHARD_KEYS[shard].usage, "-", upto)
             if old := _entries(found):
                 await self._ack({shard: cursor}, {shard: [f.get(b"r", b"") for _, f in old]})
-        uptime = _uptime_s(await self.redis.command("INFO", "server"))
+        uptime = int((await self.redis.info("server"))["uptime_in_seconds"])
         wait_s = self._lease_s if uptime < self._lease_s else 0
         self._reap_from = asyncio.get_running_loop().time() + wait_s
 
@@ -285,11 +285,6 @@ def _owners(hold: bytes) -> list[bytes]:
 def _entries(rows: list[tuple[bytes, list[bytes]]]) -> list[tuple[Cursor, dict[bytes, bytes]]]:
     """Entries of a stream as the server sends them: an id, then fields and values in turn."""
     return [(_sid(sid), dict(zip(f[::2], f[1::2], strict=True))) for sid, f in rows]
-
-
-def _uptime_s(info: bytes) -> int:
-    lines = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
-    return int(lines[b"uptime_in_seconds"])
 
 
 def _text(sid: Cursor) -> str:

@@ -9,13 +9,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
 
 import asyncpg
 import uvloop
 from fastapi import APIRouter
 
-from control import migrate, store
+from control import migrate
 from control.app import CORE, Swap, create_app
 from control.database import AWAY, DatabaseError, connect_patiently
 from control.edge import Edge
@@ -27,9 +26,8 @@ from control.publish import Publisher
 from control.secrets import SecretError, Secrets, unlock
 from control.settings import ControlSettings
 from control.state import State
-
-if TYPE_CHECKING:
-    import redis.asyncio
+from control.store import AWAY as REDIS_AWAY
+from control.store import Store
 
 log = logging.getLogger("opscenter.control.main")
 
@@ -72,33 +70,33 @@ async def serve(settings: ControlSettings, stop: asyncio.Event | None = None) ->
 async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[State]:
     """Postgres and Redis, waited for within control_wait_s, and all that is made from them."""
     pool = await connect_patiently(settings)
-    client = store.connect(settings.redis)
+    redis = Store(settings.redis)
     try:
         async with pool.acquire() as conn:
             await migrate.check(conn)
-        await _redis_ready(client, settings.control_wait_s)
+        await _redis_ready(redis, settings.control_wait_s)
         yield State(
             settings=settings,
             pool=pool,
-            redis=client,
-            publisher=Publisher(pool, client),
+            redis=redis,
+            publisher=Publisher(pool, redis),
             keys=secrets.keys,
             answers=secrets.answers,
             passwords=Passwords(settings.password_parallel),
             logins=Logins(settings.login_tries_max, settings.login_window_s),
         )
     finally:
-        await client.aclose()
+        await redis.close()
         await _close(pool, settings.control_stop_s)
 
 
-async def _redis_ready(client: "redis.asyncio.Redis", wait_s: int) -> None:
+async def _redis_ready(redis: Store, wait_s: int) -> None:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            await client.ping()
+            await redis.ping()
             return
-        except store.AWAY as problem:
+        except REDIS_AWAY as problem:
             if time.monotonic() >= deadline:
                 raise StartError(
                     f"Redis did not answer within {wait_s} s: {problem}. "
@@ -139,7 +137,7 @@ async def keep_snapshot(state: State) -> None:
         try:
             if await state.publisher.snapshot_current() or await state.publisher.snapshot():
                 state.counters.snapshot_published_at = time.time()
-        except (asyncpg.PostgresError, *AWAY, *store.AWAY) as trouble:
+        except (asyncpg.PostgresError, *AWAY, *REDIS_AWAY) as trouble:
             problem = str(trouble) or type(trouble).__name__
         if problem and problem != told:
             log.warning("the snapshot waits to be published: %s", problem)

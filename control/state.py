@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
@@ -11,10 +11,8 @@ from control.logins import Logins
 from control.passwords import Passwords
 from control.secrets import Box
 from control.settings import ControlSettings
+from control.store import Store
 from proxy.keyfile import KeyFile
-
-if TYPE_CHECKING:
-    import redis.asyncio
 
 LOCAL = "opscenter.local"  # in an ASGI scope: the connection came over the unix socket
 
@@ -46,7 +44,7 @@ class Counters:
 class State:
     settings: ControlSettings
     pool: Pool
-    redis: "redis.asyncio.Redis"
+    redis: Store
     publisher: Publishing
     keys: KeyFile = field(repr=False)
     answers: Box = field(repr=False)

@@ -56,6 +56,13 @@ class Store:
                 )
         return self._checked(replies)
 
+    async def ping(self) -> None:
+        await self.command("PING")
+
+    async def info(self, section: str) -> dict[str, str]:
+        text = (await self.command("INFO", section)).decode()
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
     async def close(self) -> None:
         await self.client.aclose()
 

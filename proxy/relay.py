@@ -4,6 +4,7 @@ Same dialect in and out: nothing is parsed but the event that carries the usage.
 ends without it is estimated from what was delivered, and marked so.
 """
 
+import re
 from typing import Protocol
 
 import orjson
@@ -14,9 +15,10 @@ from proxy.types import Call, Outcome, Usage
 from proxy.upstream import Reply
 
 BYTES_PER_TOKEN = 4  # of an estimate
-USAGE_MARK = b'"usage"'
-ERROR_MARK = b'"error"'
 DONE = b"[DONE]"
+ERROR = b'"error"'
+# what makes an event worth reading; `"usage":null` stands in every chunk of a stream and is not
+worth_reading = re.compile(rb'"usage"\s*:\s*\{|"error"|\[DONE\]').search
 
 
 class Downstream(Protocol):
@@ -103,7 +105,7 @@ class _Delivered:
 async def _pass(
     block: bytes, reply: Reply, call: Call, outcome: Outcome, down: Downstream, count: _Delivered
 ) -> None:
-    if USAGE_MARK in block or DONE in block or ERROR_MARK in block:
+    if worth_reading(block):
         block = _look(block, reply, call, outcome, count)
         if not block:
             return
@@ -119,12 +121,12 @@ def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: _Deli
         data = sse.data(event)
         if data == DONE:
             count.done = True
-        elif USAGE_MARK in data and (usage := reply.adapter.usage(data)):
+        elif b'"usage"' in data and (usage := reply.adapter.usage(data)):
             outcome.usage = usage
             if not call.usage_wanted and b'"choices":[]' in data.replace(b" ", b""):
                 continue
             count.add(1, len(event))
-        elif ERROR_MARK in data and _is_error(data):
+        elif ERROR in data and _is_error(data):
             count.error = True
         else:
             count.add(1, len(event))

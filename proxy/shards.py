@@ -119,6 +119,14 @@ class Shards:
         name = SHARD_KEYS[shard].organisation(id)
         return _record(*await self.pipe.execute(b"HMGET", name, b"ver", b"st", b"body"))
 
+    async def check_filled(self) -> None:
+        """RedisDown while the drain has shards to fill."""
+        replies = await asyncio.gather(
+            *(self.pipe.execute(b"HEXISTS", at.meta, b"gen") for at in SHARD_KEYS)
+        )
+        if not all(replies):
+            raise RedisDown(f"{replies.count(0)} shards have not been filled yet")
+
     async def snapshot_version(self) -> int:
         reply = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
         return int(reply) if reply else 0

@@ -17,6 +17,8 @@ from proxy.providers.catalog import ADAPTERS
 from proxy.shards import Shards
 from proxy.types import Deployment, Model, Price, Snapshot
 
+FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away
+
 log = logging.getLogger("opscenter.proxy.snapshot")
 
 
@@ -32,16 +34,19 @@ class Current:
 
     def __init__(self, shards: Shards, keys: KeyFile, poll_ms: int) -> None:
         self.snapshot = Snapshot()
+        self.fresh = False  # Redis is filled and this is what it has
         self._shards = shards
         self._keys = keys
         self._poll_s = poll_ms / 1000
         self._told = ""
 
     async def refresh(self) -> None:
-        if await self._shards.snapshot_version() == self.snapshot.version:
-            return
-        version, models = await self._shards.snapshot()
-        self.snapshot = build(version, models, self._keys)
+        if not self.fresh:
+            await self._shards.check_filled()
+        if await self._shards.snapshot_version() != self.snapshot.version:
+            version, models = await self._shards.snapshot()
+            self.snapshot = build(version, models, self._keys)
+        self.fresh = True
 
     async def keep(self) -> None:
         while True:
@@ -49,10 +54,11 @@ class Current:
                 await self.refresh()
                 self._tell("")
             except RedisDown as problem:
+                self.fresh = False
                 self._tell(str(problem))
             except (ValueError, KeyError, TypeError) as problem:
                 self._tell(f"the published snapshot cannot be read: {problem!r}")
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self._poll_s if self.fresh else FIRST_POLL_S)
 
     def _tell(self, problem: str) -> None:
         """One line per change of state, not one per try."""

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 
 import uvicorn
 import uvloop
@@ -30,38 +29,46 @@ from proxy.upstream import Upstream
 log = logging.getLogger("opscenter.proxy.worker")
 
 KEEP_ALIVE_S = 75
+FIRST_BEATS_S = 0.02  # until it is ready, so that nobody waits for a heartbeat
 SETTLE_WAIT_S = 5.0  # at the end, for settlements on their way
 EX_CONFIG = 78
 
 
-@dataclass(frozen=True, slots=True)
 class Worker:
     """The parts of one worker, and their common life."""
 
-    settings: Settings
-    metrics: Metrics
-    pipe: Pipe
-    current: Current
-    client: Client
-    flow: Flow
+    def __init__(
+        self, settings: Settings, metrics: Metrics, pipe: Pipe, client: Client, flow: Flow
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.pipe = pipe
+        self.client = client
+        self.flow = flow
+        self.started = asyncio.Event()  # ready for the first time
+        self._server = _server(Door(flow, lambda: self.ready), settings)
 
     @property
     def ready(self) -> bool:
-        return self.pipe.up and self.current.snapshot.version > 0
+        return self.pipe.up and self.flow.current.fresh
 
-    async def run(self, listener: socket.socket) -> None:
+    def stop(self) -> None:
+        """Lets running requests end, then `run` returns."""
+        self._server.should_exit = True
+
+    async def run(self, listener: socket.socket, signals: bool = True) -> None:
         await self.pipe.start()
         keepers = [
-            asyncio.create_task(self.current.keep()),
+            asyncio.create_task(self.flow.current.keep()),
             asyncio.create_task(self.flow.settler.keep_holds(self.settings.renew_ms / 1000)),
             asyncio.create_task(self._beat()),
         ]
-        server = _server(Door(self.flow, lambda: self.ready), self.settings)
-        stop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stop.add_signal_handler(number, setattr, server, "should_exit", True)
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.stop)
         try:
-            await server._serve(sockets=[listener])
+            # not serve(), which would put handlers of its own in place of ours
+            await self._server._serve(sockets=[listener])
         finally:
             self.metrics.beat(ready=False)
             await self.flow.settler.drain(SETTLE_WAIT_S)
@@ -74,7 +81,9 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             self.metrics.beat(self.ready)
-            await asyncio.sleep(HEARTBEAT_MS / 1000)
+            if self.ready:
+                self.started.set()
+            await asyncio.sleep(HEARTBEAT_MS / 1000 if self.started.is_set() else FIRST_BEATS_S)
 
 
 def build(settings: Settings, keys: KeyFile, metrics: Metrics, slot: int) -> Worker:
@@ -97,7 +106,7 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics, slot: int) -> Wor
         settler=Settler(shards, metrics, settings.lease_ms),
         metrics=metrics,
     )
-    return Worker(settings, metrics, pipe, current, client, flow)
+    return Worker(settings, metrics, pipe, client, flow)
 
 
 def main() -> int:

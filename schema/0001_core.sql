@@ -345,5 +345,5 @@ CREATE TABLE plugin (
 
 INSERT INTO provider (name, adapter, base_url) VALUES ('ops', 'echo', 'echo:');
 INSERT INTO model (id, context_max, output_max) VALUES ('ops/echo', 32768, 4096);
-INSERT INTO deployment (model, provider, upstream_model) VALUES ('ops/echo', 'ops', 'echo');
+INSERT INTO deployment (model, provider, upstream_model) VALUES ('ops/echo', 'ops', 'ops/echo');
 INSERT INTO price (model, rates) VALUES ('ops/echo', '{"input": 1000000000, "output": 2000000000}');

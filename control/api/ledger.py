@@ -5,9 +5,9 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from control import ledger
 from control.api.shapes import PlatformAnalyst
 from control.state import state_of
+from control.verify import verify as verify_all
 
 router = APIRouter(prefix="/api/v1/admin/ledger", tags=["ledger"])
 
@@ -16,5 +16,5 @@ router = APIRouter(prefix="/api/v1/admin/ledger", tags=["ledger"])
 async def verify(request: Request, caller: PlatformAnalyst) -> Response:
     """Compares balances, transfers, usage and Redis; changes nothing."""
     state = state_of(request)
-    report = await ledger.verify(state.pool, state.redis)
+    report = await verify_all(state.pool, state.redis)
     return JSONResponse(asdict(report))

@@ -30,8 +30,10 @@ for at = 2, #ARGV, 3 do
   if not owner or not amount((string.gsub(text, '^-', ''))) then return { 'BAD', meter } end
   local name = owner .. ':' .. meter
   local balance = tonumber(text) - (spent[name] or 0)
-  local before = tonumber(redis.call('HGET', owner, meter .. '.b') or '0')
-  if not (before == balance) then drift = drift + math.abs(balance - (before or 0)) end
+  local before = redis.call('HGET', owner, meter .. '.b')
+  if before and tonumber(before) ~= balance then
+    drift = drift + math.abs(balance - (tonumber(before) or 0))
+  end
   rows[#rows + 1] = { owner, meter, digits(balance), digits(held[name] or 0) }
 end
 

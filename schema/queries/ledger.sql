@@ -158,5 +158,6 @@ FROM shard s LEFT JOIN outbox_redis o ON o.shard = s.id
 GROUP BY s.id, s.outseq
 HAVING s.outseq <> coalesce(max(o.seq), s.outseq) OR count(o.seq) <> coalesce(max(o.seq) - min(o.seq) + 1, 0)
 
--- name: verify_pools
-SELECT a.owner, a.shard, a.credits - a.debits AS balance FROM account a WHERE a.kind = 'pool' ORDER BY a.id
+-- name: verify_waiting
+-- Rows of the outbox that Redis may not have yet; applied ones are told apart by their number.
+SELECT seq, owner, delta FROM outbox_redis WHERE shard = $1 ORDER BY seq DESC LIMIT 10000

@@ -1,0 +1,34 @@
+-- compare: what Redis says of pools, and what explains a difference to the ledger; changes nothing.
+-- call:  control/verify.py
+-- KEYS:  1 meta  2 hold  3 usage  4.. owners
+-- ARGV:  1 cursor of the ledger, then per pool: index of its owner in KEYS, meter
+-- reply: {OK, adjseq, cursor, then per pool: balance, held, spent after the cursor, held by living holds}
+
+local meta, holds, usage = KEYS[1], KEYS[2], KEYS[3]
+
+local spent, held = {}, {}
+for _, entry in ipairs(redis.call('XRANGE', usage, '(' .. ARGV[1], '+')) do
+  local f = {}
+  for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
+  if f.l == '0' and f.p then spent[f.p] = (spent[f.p] or 0) + (amount(f.c) or 0) end
+end
+local all = redis.call('HGETALL', holds)
+for i = 2, #all, 2 do
+  local hold = read_hold(all[i])
+  for _, item in ipairs(hold and hold.items or {}) do
+    local name = item.owner .. ':' .. item.meter
+    held[name] = (held[name] or 0) + tonumber(item.held)
+  end
+end
+
+local state = redis.call('HMGET', meta, 'adjseq', 'cursor')
+local reply = { 'OK', state[1] or '0', state[2] or '0-0' }
+for at = 2, #ARGV, 2 do
+  local owner, meter = KEYS[tonumber(ARGV[at])], ARGV[at + 1]
+  local name = owner .. ':' .. meter
+  local p = redis.call('HMGET', owner, meter .. '.b', meter .. '.h')
+  for _, value in ipairs({ p[1] or 'none', p[2] or '0', digits(spent[name] or 0), digits(held[name] or 0) }) do
+    reply[#reply + 1] = value
+  end
+end
+return reply
