@@ -1,6 +1,5 @@
 """Which routes of a plugin may be served: checked against the core's, run behind the fence."""
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -58,10 +57,10 @@ def check(router: APIRouter, taken: Mapping[Address, str]) -> frozenset[Address]
 
 
 def _checked(route: BaseRoute, taken: Mapping[Address, str]) -> set[Address]:
-    if not isinstance(route, APIRoute):
+    if not isinstance(route, APIRoute) or type(route) is not APIRoute:
         raise Misfit(
             f"{route!r} is no plain HTTP route. Put every route on the one router that the hook "
-            "returns; mounts, websockets and routers in routers are not taken."
+            "returns; mounts, websockets, routers in routers and own classes are not taken."
         )
     if not route.path.startswith(PREFIX) or route.path.startswith(DOOR_PREFIX):
         raise Misfit(
@@ -112,15 +111,23 @@ def _takes_rest(segment: str) -> bool:
 # Serving --------------------------------------------------------------------------
 
 
+# All that a route was made with stands in attributes of the same names.
+_MADE_WITH = tuple(
+    name
+    for name in inspect.signature(APIRoute).parameters
+    if name not in ("path", "endpoint", "form_limits")
+)
+
+
 def fenced(router: APIRouter, fence: Fence) -> APIRouter:
     """The same routes, whose handlers run behind the fence. What the plugin made stays as it is."""
-    copies: list[BaseRoute] = []
+    served: list[BaseRoute] = []
     for route in router.routes:
         assert isinstance(route, APIRoute)
-        served = copy.copy(route)
-        served.endpoint = _behind(fence, route.path, route.endpoint)
-        copies.append(served)
-    return APIRouter(routes=copies)
+        given = {name: getattr(route, name) for name in _MADE_WITH}
+        handler = _behind(fence, route.path, route.endpoint)
+        served.append(APIRoute(route.path, handler, **given))
+    return APIRouter(routes=served)
 
 
 def _behind(fence: Fence, path: str, endpoint: Callable[..., object]) -> Callable[..., object]:

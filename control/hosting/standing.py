@@ -44,7 +44,7 @@ class Record:
     unwell: str = ""  # what its health said last
     ahead_until: float = 0.0  # until then our own write may be newer than what can be read
     retry_at: float = 0.0  # 0: nothing to try again
-    pause_s: float = RETRY_FIRST_S
+    pause_s: float = field(default_factory=lambda: RETRY_FIRST_S)
 
     def succeeded(self, row: Row) -> None:
         self.row, self.error, self.unwell = row, "", ""
