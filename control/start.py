@@ -122,8 +122,8 @@ class Start:
         drain_seconds = self.settings.drain_ms / 1000 + STOP_GRACE_SECONDS
         control_seconds = self.settings.control_stop_s + STOP_GRACE_SECONDS
         for name, module, env, seconds in (
-            ("drain", ("control", "drain"), everything, DRAIN_STOP_SECONDS),
-            ("control", ("control", "control"), everything, control_seconds),
+            ("drain", ("control.child", "drain"), everything, DRAIN_STOP_SECONDS),
+            ("control", ("control.child", "control"), everything, control_seconds),
             ("proxy", ("proxy.supervisor",), only_for_proxies(everything), drain_seconds),
         ):
             unit = python(name, module, env, self.home.log(name), self.home.family, seconds)
