@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import stat
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,9 +95,18 @@ def unlock(settings: ControlSettings) -> Secrets:
     return made
 
 
-def _fernet_key(key: bytes) -> bytes:
-    from base64 import urlsafe_b64encode
+def verify(settings: ControlSettings) -> str:
+    """What is not yet made, "" when all is as it should be; raises where it does not fit."""
+    if not settings.root_key and not settings.root_key_path.exists():
+        return f"there is no root key at {settings.root_key_path} yet"
+    wanted = Secrets(_root(settings)).proxy_file
+    if not settings.proxy_keys.exists():
+        return f"there is no proxy key file at {settings.proxy_keys} yet"
+    _keep_proxy_file(settings.proxy_keys, wanted)
+    return ""
 
+
+def _fernet_key(key: bytes) -> bytes:
     return urlsafe_b64encode(key)
 
 

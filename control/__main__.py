@@ -1,0 +1,5 @@
+"""`python -m control` is the command `opscenter`."""
+
+from control.cli import main
+
+main()

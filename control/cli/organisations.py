@@ -1,0 +1,86 @@
+"""`opscenter org`: organisations."""
+
+from typing import Annotated
+
+import typer
+
+from control.cli.client import Answer, api
+from control.cli.lookup import some_organisation
+from control.cli.output import Json, Misused, show_json, show_page, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="Organisations: who pays, and who is suspended.")
+
+PATH = "/api/v1/admin/organisations"
+COLUMNS = {
+    "id": "id",
+    "name": "name",
+    "status": "status",
+    "parallel": "parallel_max",
+    "platform": "platform",
+    "created": "created_at",
+}
+
+Which = Annotated[str, typer.Argument(help="Its name or id.")]
+
+
+@app.command("list", epilog="Example: opscenter org list --json")
+def list_(
+    cursor: Annotated[str | None, typer.Option(help="Where the last page ended.")] = None,
+    json: Json = False,
+) -> None:
+    """List the organisations that you may see."""
+    show_page(api().get(PATH, cursor=cursor), json, COLUMNS, "There is no organisation yet.")
+
+
+@app.command(epilog='Example: opscenter org create "Acme Ltd" --parallel-max 50')
+def create(
+    name: Annotated[str, typer.Argument(help="What it is called.")],
+    parallel_max: Annotated[
+        int | None, typer.Option(min=1, help="Requests at one time; without it: no limit.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make an organisation with an empty pool of credits."""
+    _show(api().post(PATH, {"name": name, "parallel_max": parallel_max}), json)
+
+
+@app.command(epilog="Example: opscenter org show Acme")
+def show(organisation: Which, json: Json = False) -> None:
+    """Show one organisation."""
+    here = api()
+    _show(here.get(f"{PATH}/{some_organisation(here, organisation)}"), json)
+
+
+@app.command(epilog="Example: opscenter org suspend Acme")
+def suspend(organisation: Which, json: Json = False) -> None:
+    """Refuse every further request of an organisation, at once."""
+    here = api()
+    _show(here.post(f"{PATH}/{some_organisation(here, organisation)}/suspend"), json)
+
+
+@app.command(epilog="Example: opscenter org resume Acme")
+def resume(organisation: Which, json: Json = False) -> None:
+    """Let a suspended organisation in again."""
+    here = api()
+    _show(here.post(f"{PATH}/{some_organisation(here, organisation)}/resume"), json)
+
+
+@app.command(
+    epilog="Example: opscenter org limit Acme 50\n\nExample: opscenter org limit Acme none"
+)
+def limit(
+    organisation: Which,
+    parallel_max: Annotated[str, typer.Argument(help="Requests at one time, or `none`.")],
+    json: Json = False,
+) -> None:
+    """Set how many requests of an organisation may run at one time."""
+    if parallel_max != "none" and not parallel_max.isdecimal():
+        raise Misused(f"{parallel_max} is no limit; write a whole number, or none.")
+    here = api()
+    wanted = None if parallel_max == "none" else int(parallel_max)
+    path = f"{PATH}/{some_organisation(here, organisation)}/limits"
+    _show(here.put(path, {"parallel_max": wanted}), json)
+
+
+def _show(found: Answer, as_json: bool) -> None:
+    show_json(found) if as_json else show_rows(found, COLUMNS)
