@@ -9,16 +9,15 @@ failure anywhere leaves the old one running and says why. What is enabled stands
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 import asyncpg
-import orjson
 from fastapi import APIRouter
 from starlette.requests import HTTPConnection
 
-from control.database import ACQUIRE_TIMEOUT_S, AWAY, Connection, Pool
+from control.database import AWAY, Connection, Pool
+from control.errors import Conflict
 from control.hosting.fence import Fence, PluginError
 from control.hosting.living import (
     ConfigInvalid,
@@ -30,7 +29,7 @@ from control.hosting.living import (
     load,
     usable,
 )
-from control.hosting.rows import CONFIG_BYTES_MAX, Row, Rows
+from control.hosting.rows import Row, Rows, unfit
 from control.hosting.serving import OnChange, Serving
 from control.hosting.standing import AHEAD_S, PluginState, Record, state_of
 from control.secrets import Secrets
@@ -136,8 +135,8 @@ class Lifecycle:
         self, name: str, config: Mapping[str, object], conn: Connection | None = None
     ) -> PluginState:
         """Gives the plugin another configuration; a running one is replaced by a new life of it."""
-        if len(orjson.dumps(config)) > CONFIG_BYTES_MAX:
-            raise ConfigInvalid(name=name, why=f"it is larger than {CONFIG_BYTES_MAX} bytes")
+        if problem := unfit(config):
+            raise ConfigInvalid(name=name, why=problem)
         return await self._alter(name, conn, lambda row: replace(row, config=dict(config)))
 
     async def reload(self, name: str, conn: Connection | None = None) -> PluginState:
@@ -151,11 +150,11 @@ class Lifecycle:
         async with record.lock:
             old, former, new = self._serving.living.get(name), record.row, None
             try:
-                async with self._transaction(conn) as mine:
+                async with self._rows.transaction(conn) as mine:
                     present = await self._rows.get(mine, name)
                     wanted = wish(present)
                     if again and not present.enabled:
-                        raise PluginRefused(name=name, why="it is not enabled. Enable it.")
+                        raise Conflict(why=f"The plugin {name} is not enabled. Enable it instead.")
                     if not again and wanted == present and self._in_force(record, present):
                         return self.state(name)
                     record.fence.reset()
@@ -183,14 +182,6 @@ class Lifecycle:
         if not row.enabled:
             return row.name not in self._serving.living
         return row.name in self._serving.living and record.row.stamp == row.stamp
-
-    @asynccontextmanager
-    async def _transaction(self, conn: Connection | None) -> AsyncIterator[Connection]:
-        if conn is not None:
-            yield conn
-            return
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as mine, mine.transaction():
-            yield mine
 
     # Build completely, swap by one assignment, stop the old --------------------------------
 

@@ -69,7 +69,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines short enough to be waited for."""
-    for module, name in ((living, "START_S"), (living, "ASK_S"), (living, "STOP_S")):
+    for module, name in (
+        (living, "START_S"),
+        (living, "ASK_S"),
+        (living, "STOP_S"),
+        (living, "DRAIN_S"),
+    ):
         monkeypatch.setattr(module, name, 0.3)
     monkeypatch.setattr(routes, "HANDLER_S", 0.3)
     monkeypatch.setattr(fence, "PING_S", 0.2)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from control.database import Pool
+from control.errors import Conflict
 from control.hosting.living import ConfigInvalid, PluginRefused, PluginUnknown
 from control.secrets import Secrets
 from plugins.testing import ROLE_HEADER, request
@@ -64,8 +65,9 @@ async def test_a_reload_begins_a_new_life(host: Host) -> None:
     assert (await host.get("/api/v1/hello")).json["said"] == 1
 
     await host.plugins.disable("hello")
-    with pytest.raises(PluginRefused, match="not enabled"):
+    with pytest.raises(Conflict, match="not enabled"):
         await host.plugins.reload("hello")
+    assert host.state("hello") == "found"
 
 
 async def test_what_is_enabled_is_started_with_the_process(pool: Pool) -> None:
@@ -132,6 +134,11 @@ async def test_a_configuration_that_does_not_fit_changes_nothing(
     assert (await host.get("/api/v1/hello")).json["greeting"] == "Hello."
 
 
+async def test_a_configuration_must_be_storable(host: Host) -> None:
+    with pytest.raises(ConfigInvalid, match="cannot be stored"):
+        await host.plugins.configure("hello", {"greeting": 2**70})
+
+
 async def test_a_configuration_is_bounded(host: Host) -> None:
     with pytest.raises(ConfigInvalid, match="larger than"):
         await host.plugins.configure("hello", {"greeting": "x" * 100_000})
@@ -178,6 +185,26 @@ async def test_a_running_request_ends_in_the_life_that_it_began_in(
     assert (
         await request(before, "GET", "/api/v1/hello", headers={ROLE_HEADER: "viewer"})
     ).status == 200
+
+
+async def test_a_life_is_stopped_when_its_running_handlers_have_ended(
+    host: Host, install: Install
+) -> None:
+    install("toy_faulty")
+    await configured(host, "toy_faulty", {"hook": "handler", "fault": "waits"})
+    toy = sys.modules["toy_faulty"]
+    answer = asyncio.create_task(host.get("/api/v1/faulty"))
+    await becomes(lambda: toy.waiting == ["handler"])
+
+    disabling = asyncio.create_task(host.plugins.disable("toy_faulty"))
+    await becomes(lambda: not host.plugins.routers())
+    assert toy.stopped == []
+    assert not answer.done()
+
+    toy.released.set()
+    assert (await answer).status == 200
+    await disabling
+    assert toy.stopped == ["toy_faulty"]
 
 
 async def test_a_change_can_be_part_of_a_transaction(host: Host, pool: Pool) -> None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from control.hosting.fence import Fence, PluginError
-from control.hosting.routes import Address, Misfit, check, fenced
+from control.hosting.routes import Address, Misfit, Underway, check, fenced
 from control.hosting.rows import Row
 from plugins.context import DATABASE, ROUTES, Context, Database
 from plugins.registry import Found, Hooks
@@ -24,6 +24,7 @@ IMPORT_S = 5.0
 ASK_S = 2.0  # configuration, routes, health
 START_S = 10.0
 STOP_S = 5.0
+DRAIN_S = 5.0  # for the handlers that run when a life is to end
 SENTENCE_MAX = 300  # characters of what a plugin says of its health
 FAULTS_MAX = 10  # of a configuration, in one answer
 
@@ -64,6 +65,7 @@ class Living:
     router: APIRouter
     addresses: frozenset[Address]
     fence: Fence
+    underway: Underway
     threads_left: int  # of the fence when this life began
 
     @property
@@ -83,7 +85,8 @@ class Living:
         return said[:SENTENCE_MAX]
 
     async def stop(self) -> None:
-        """Never raises: whoever stops a plugin is done with it."""
+        """Lets running handlers end, within DRAIN_S. Never raises."""
+        await self.underway.over(DRAIN_S)
         await _stop(self.hooks, self.context, self.fence)
 
 
@@ -109,7 +112,9 @@ async def begin(
     except BaseException:
         await _stop(hooks, context, fence)
         raise
-    return Living(found, hooks, context, fenced(router, fence), addresses, fence, threads_left)
+    underway = Underway()
+    served = fenced(router, fence, underway)
+    return Living(found, hooks, context, served, addresses, fence, underway, threads_left)
 
 
 async def _stop(hooks: Hooks, context: Context[Any], fence: Fence) -> None:

@@ -1,8 +1,10 @@
 """Which routes of a plugin may be served: checked against the core's, run behind the fence."""
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -111,6 +113,28 @@ def _takes_rest(segment: str) -> bool:
 # Serving --------------------------------------------------------------------------
 
 
+class Underway:
+    """The handlers of one life that have not returned; it is stopped when they have."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *error: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def over(self, within_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._none.wait(), within_s)
+
+
 # All that a route was made with stands in attributes of the same names.
 _MADE_WITH = tuple(
     name
@@ -119,22 +143,25 @@ _MADE_WITH = tuple(
 )
 
 
-def fenced(router: APIRouter, fence: Fence) -> APIRouter:
+def fenced(router: APIRouter, fence: Fence, underway: Underway) -> APIRouter:
     """The same routes, whose handlers run behind the fence. What the plugin made stays as it is."""
     served: list[BaseRoute] = []
     for route in router.routes:
         assert isinstance(route, APIRoute)
         given = {name: getattr(route, name) for name in _MADE_WITH}
-        handler = _behind(fence, route.path, route.endpoint)
+        handler = _behind(fence, underway, route.path, route.endpoint)
         served.append(APIRoute(route.path, handler, **given))
     return APIRouter(routes=served)
 
 
-def _behind(fence: Fence, path: str, endpoint: Callable[..., object]) -> Callable[..., object]:
+def _behind(
+    fence: Fence, underway: Underway, path: str, endpoint: Callable[..., object]
+) -> Callable[..., object]:
     @functools.wraps(endpoint)  # FastAPI reads its parameters from the original
     async def handler(*given: object, **named: object) -> object:
         try:
-            return await fence.call(path, HANDLER_S, lambda: endpoint(*given, **named))
+            with underway:
+                return await fence.call(path, HANDLER_S, lambda: endpoint(*given, **named))
         except PluginError as problem:
             # What the plugin raised is for its administrator, not for every caller.
             raise PluginUnavailable(name=fence.name) from problem

@@ -1,7 +1,8 @@
 """The table `plugin`: which plugins are enabled and, sealed, how they are configured."""
 
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +11,7 @@ import orjson
 from cryptography.fernet import Fernet
 
 from control import sql
-from control.database import Connection, Pool
+from control.database import ACQUIRE_TIMEOUT_S, Connection, Pool
 from control.errors import Conflict
 from control.secrets import Box, Secrets
 
@@ -35,12 +36,30 @@ class Row:
         return self.version, self.at
 
 
+def unfit(config: Mapping[str, object]) -> str:
+    """Why a configuration cannot be stored; "" when it can."""
+    try:
+        size = len(orjson.dumps(config))
+    except orjson.JSONEncodeError as problem:
+        return f"it holds a value that cannot be stored ({problem})"
+    return f"it is larger than {CONFIG_BYTES_MAX} bytes" if size > CONFIG_BYTES_MAX else ""
+
+
 class Rows:
     """Reads and writes the table; a configuration may hold secrets, so it is sealed whole."""
 
     def __init__(self, pool: Pool, secrets: Secrets) -> None:
         self._pool = pool
         self._box = Box(Fernet(urlsafe_b64encode(secrets.derive(PURPOSE))))
+
+    @asynccontextmanager
+    async def transaction(self, conn: Connection | None) -> AsyncIterator[Connection]:
+        """The caller's own transaction, or else one of this object's."""
+        if conn is not None:
+            yield conn
+            return
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as mine, mine.transaction():
+            yield mine
 
     async def all(self) -> dict[str, Row]:
         rows = await self._pool.fetch(sql.load()["plugin_list"])
