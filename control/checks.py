@@ -228,7 +228,7 @@ async def ports(settings: ControlSettings) -> list[Finding]:
             "/healthz",
             "OPSCENTER_CONTROL_PORT",
         ),
-        "health": (settings.health_host, settings.health_port, "/readyz", "OPSCENTER_HEALTH_PORT"),
+        "health": (settings.health_host, settings.health_port, "/healthz", "OPSCENTER_HEALTH_PORT"),
     }
     return [
         await asyncio.to_thread(_port, name, host, port, path, setting)
@@ -246,7 +246,7 @@ def _port(name: str, host: str, port: int, path: str, setting: str) -> Finding:
         return warn(name, says, "Start it with `opscenter up`.")
     if _healthy(f"http://{where}{path}"):
         return ok(name, f"answers at {where}")
-    says = f"what answers at {where} is not (or not yet) ours"
+    says = f"what answers at {where} is not ours"
     return fail(name, says, f"End what uses the port, or set {setting}.")
 
 

@@ -2,8 +2,8 @@
 
 import typer
 
-from control.cli.client import api
-from control.cli.output import Json, complain, say, show_json, text_of
+from control.cli.client import Answer, api
+from control.cli.output import Json, complain, say, show_json
 
 app = typer.Typer(no_args_is_help=True, help="The ledger, to the micro-credit.")
 
@@ -20,9 +20,17 @@ def verify(json: Json = False) -> None:
     if json:
         show_json(report)
     else:
-        for name, value in report.items():
-            say(f"{name}: {text_of(value)}")
+        _show(report)
     if not report["ok"]:
         if not json:
             complain("The books do not agree. Keep all data and look at the lines above.")
         raise typer.Exit(1)
+
+
+def _show(report: Answer) -> None:
+    """A line per check, and below it what differs."""
+    for check in report["checks"]:
+        mark = "ok  " if check["ok"] else "FAIL"
+        say(f"{mark} {check['name']} {check['title']}: {check['detail']}")
+        for difference in check["differences"]:
+            say(f"       {difference}")
