@@ -5,6 +5,8 @@ uses a client of its own.
 """
 
 import asyncio
+import errno
+import os
 import ssl
 from collections import deque
 from dataclasses import dataclass
@@ -412,6 +414,6 @@ def _head(origin: Origin, target: bytes, headers: Headers, length: int) -> bytes
 def _words(problem: Exception) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({problem.verify_message})"
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror.lower()
+    if isinstance(problem, OSError) and problem.errno in errno.errorcode:
+        return os.strerror(problem.errno).lower()
     return str(problem).lower() or type(problem).__name__

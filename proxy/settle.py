@@ -37,6 +37,11 @@ class Settler:
         self._pending: set[asyncio.Task[None]] = set()
         self._running: dict[str, Running] = {}
 
+    @property
+    def running(self) -> int:
+        """Requests that hold something just now."""
+        return len(self._running)
+
     def begin(self, ticket: Ticket, outcome: Outcome, task: "asyncio.Task[object]") -> None:
         """From now on `renew` keeps the hold of this request alive."""
         self._running[ticket.rid] = Running(ticket, outcome, task)

@@ -5,7 +5,7 @@ drain, and what the first start makes.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from proxy.worker import Worker
 
 HELLO = {"model": "ops/echo", "messages": [{"role": "user", "content": "hello, world"}]}
 PATIENCE_S = 10.0
+RATES = {"input": 3_000_000_000, "output": 15_000_000_000, "cache_read": 300_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,45 @@ class DoorStage:
 
     async def usage(self) -> list[asyncpg.Record]:
         return list(await self.pool.fetch("SELECT * FROM usage_event ORDER BY rid, phase"))
+
+    async def add_provider(self, url: str, secret: str = "", name: str = "fake") -> None:
+        sealed = self.keyfile.seal(name, url, secret) if secret else None
+        await self.pool.execute(
+            "INSERT INTO provider (name, adapter, base_url, secret) VALUES ($1, 'openai', $2, $3)",
+            name,
+            url,
+            sealed,
+        )
+
+    async def add_model(
+        self,
+        id: str,
+        upstream_model: str | None = None,
+        *,
+        provider: str = "fake",
+        rates: Mapping[str, int] | None = RATES,
+        output_max: int = 1000,
+    ) -> str:
+        """A model of the fake provider; a second call adds a further deployment of it."""
+        await self.pool.execute(
+            "INSERT INTO model (id, context_max, output_max) VALUES ($1, 100000, $2) ON CONFLICT DO NOTHING",
+            id,
+            output_max,
+        )
+        await self.pool.execute(
+            "INSERT INTO deployment (model, provider, upstream_model, rank) VALUES ($1, $2, $3, "
+            "(SELECT count(*) FROM deployment WHERE model = $1))",
+            id,
+            provider,
+            upstream_model or id,
+        )
+        if rates:
+            await self.pool.execute(
+                "INSERT INTO price (model, rates) VALUES ($1, $2)", id, dict(rates)
+            )
+        assert await self.drain.publisher.snapshot()
+        await self.worker.flow.current.refresh()
+        return id
 
     async def new_key(self, organisation: UUID | None = None, **limits: Any) -> str:
         """A further key of the first person, published."""
