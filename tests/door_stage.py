@@ -5,7 +5,7 @@ drain, and what the first start makes.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,8 @@ class DoorStage:
     ) -> str:
         """A model of the fake provider; a second call adds a further deployment of it."""
         await self.pool.execute(
-            "INSERT INTO model (id, context_max, output_max) VALUES ($1, 100000, $2) ON CONFLICT DO NOTHING",
+            "INSERT INTO model (id, context_max, output_max) VALUES ($1, 100000, $2) "
+            "ON CONFLICT DO NOTHING",
             id,
             output_max,
         )
@@ -130,6 +131,13 @@ class DoorStage:
             await access.add_key(conn, self.keyfile, key, new)
         assert await self.drain.publisher.key(key.kid)
         return key.text
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that happens elsewhere in this process; fails when it does not."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - nobody there to set an event
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

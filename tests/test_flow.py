@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -15,9 +16,9 @@ import pytest
 
 from bench.upstream import FakeUpstream
 from control.verify import verify
-from tests.door_stage import HELLO, DoorStage, door
+from tests.door_stage import HELLO, DoorStage, door, until
 
-USER = [{"role": "user", "content": "hello"}]
+USER: Any = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture
@@ -69,10 +70,10 @@ async def test_a_stream_tells_its_hold_first_and_its_cost_last(stage: DoorStage)
 
 async def test_the_unchanged_openai_sdk_works(stage: DoorStage) -> None:
     async with openai.AsyncOpenAI(base_url=stage.url + "/v1", api_key=stage.key) as client:
-        whole = await client.chat.completions.create(model="ops/echo", messages=USER)  # type: ignore[arg-type]
+        whole = await client.chat.completions.create(model="ops/echo", messages=USER)
         stream = await client.chat.completions.create(
             model="ops/echo",
-            messages=USER,  # type: ignore[arg-type]
+            messages=USER,
             stream=True,
             stream_options={"include_usage": True},
         )
@@ -91,10 +92,10 @@ async def test_the_sdk_raises_its_own_exceptions(stage: DoorStage) -> None:
         base_url=stage.url + "/v1", api_key="no", max_retries=0
     ) as client:
         with pytest.raises(openai.AuthenticationError):
-            await client.chat.completions.create(model="ops/echo", messages=USER)  # type: ignore[arg-type]
+            await client.chat.completions.create(model="ops/echo", messages=USER)
         client.api_key = stage.key
         with pytest.raises(openai.NotFoundError, match="no/such"):
-            await client.chat.completions.create(model="no/such", messages=USER)  # type: ignore[arg-type]
+            await client.chat.completions.create(model="no/such", messages=USER)
         with pytest.raises(openai.BadRequestError, match="messages"):
             await client.chat.completions.create(model="ops/echo", messages=[])
 
@@ -249,16 +250,16 @@ async def test_parallel_requests_are_slots(stage: DoorStage, fake: FakeUpstream)
     await stage.add_model("mock/hang")
     key = await stage.new_key(parallel_max=1)
     waiting = asyncio.create_task(stage.chat({**HELLO, "model": "mock/hang"}, key))
-    while not fake.requests:
-        await asyncio.sleep(0)
+    await until(lambda: bool(fake.requests))
     refused = await stage.chat(HELLO, key)
     assert error(refused) == (429, "parallel_limit")
     assert refused.headers["retry-after"] == "1"
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
-    while (await stage.chat(HELLO, key)).status_code == 429:
-        await asyncio.sleep(0)
+    await until(lambda: not stage.worker.flow.settler.running)
+    await stage.quiesce()
+    assert (await stage.chat(HELLO, key)).status_code == 200
 
 
 # Providers -----------------------------------------------------------------------------
@@ -403,10 +404,8 @@ async def test_a_client_that_leaves_stops_the_provider_and_pays_for_what_came(
         pieces = answer.aiter_bytes()
         await anext(pieces)
         await pieces.aclose()
-    while fake.connections:
-        await asyncio.sleep(0)
-    while stage.worker.flow.settler.running:
-        await asyncio.sleep(0)
+    await until(lambda: not fake.connections)
+    await until(lambda: not stage.worker.flow.settler.running)
     await stage.quiesce()
     [row] = await stage.usage()
     assert (row["kind"], row["reason"], row["usage_source"]) == (
@@ -423,13 +422,11 @@ async def test_a_client_that_leaves_before_the_answer_pays_nothing(
 ) -> None:
     model = await stage.add_model("mock/hang")
     task = asyncio.create_task(stage.chat({**HELLO, "model": model}))
-    while not fake.requests:
-        await asyncio.sleep(0)
+    await until(lambda: bool(fake.requests))
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    while stage.worker.flow.settler.running:
-        await asyncio.sleep(0)
+    await until(lambda: not stage.worker.flow.settler.running)
     await stage.quiesce()
     [row] = await stage.usage()
     assert (row["kind"], row["cost"], row["reason"]) == ("released", 0, "client_gone")
