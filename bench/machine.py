@@ -33,6 +33,7 @@ class Machine:
     kernel: str
     python: str
     commit: str
+    load_before: float  # what the machine was busy with already: well below 1 on a quiet one
 
 
 def describe() -> Machine:
@@ -44,6 +45,7 @@ def describe() -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         commit=_commit(),
+        load_before=round(os.getloadavg()[0], 2),
     )
 
 

@@ -89,6 +89,7 @@ def measure(running: stack.Stack, scene: Scene, warm: int) -> Measured:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options().parse_args(arguments)
+    where = machine.describe()
     scenes = [scene for scene in SCENES if not options.scene or scene.name in options.scene]
     if options.smoke:
         scenes = [replace(scene, requests=min(scene.requests, 200), rate=None) for scene in scenes]
@@ -102,12 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except stack.StackError as error:
         print(error, file=sys.stderr)
         return 1
-    return _report(measured, verdict, options)
+    return _report(where, measured, verdict, options)
 
 
-def _report(measured: list[Measured], verdict: truth.Verdict, options: Any) -> int:
+def _report(
+    where: machine.Machine,
+    measured: Sequence[Measured],
+    verdict: truth.Verdict,
+    options: argparse.Namespace,
+) -> int:
     report = {
-        "machine": asdict(machine.describe()),
+        "machine": asdict(where),
         "workers": options.workers,
         "method": "bench/README.md",
         "scenes": [each.row() for each in measured],
@@ -116,7 +122,7 @@ def _report(measured: list[Measured], verdict: truth.Verdict, options: Any) -> i
     text = json.dumps(report, indent=2)
     if not options.smoke:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{report['machine']['commit']}.json").write_text(text + "\n")
+        (RESULTS / f"{where.commit}.json").write_text(text + "\n")
     print(text if options.json else _table(report))
     return 1 if verdict.problems or any(each.errors for each in measured) else 0
 
