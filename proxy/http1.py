@@ -414,6 +414,7 @@ def _head(origin: Origin, target: bytes, headers: Headers, length: int) -> bytes
 def _words(problem: Exception) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({problem.verify_message})"
-    if isinstance(problem, OSError) and problem.errno in errno.errorcode:
-        return os.strerror(problem.errno).lower()
+    number = problem.errno if isinstance(problem, OSError) else None
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number).lower()
     return str(problem).lower() or type(problem).__name__
