@@ -121,11 +121,17 @@ def _explain_errors(app: FastAPI) -> None:
     app.add_exception_handler(asyncpg.DataError, _data)
     for kind in AWAY:
         app.add_exception_handler(kind, _database)
+    app.add_exception_handler(Exception, _ours)
 
 
 async def _own(request: Request, error: Exception) -> Response:
     assert isinstance(error, OpsError)
     return rendered(error, request.scope[REQUEST_ID])
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    """Starlette raises it once more after the answer; the edge writes it to the log then."""
+    return rendered(OpsError(), request.scope[REQUEST_ID])
 
 
 async def _fields(request: Request, error: Exception) -> Response:

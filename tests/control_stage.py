@@ -130,6 +130,19 @@ async def _asgi(
     return Reply(sent[0]["status"], head, b"".join(one.get("body", b"") for one in sent[1:]))
 
 
+async def book(api: Stage, organisation: str, person: str, number: int, cost: int = 5) -> str:
+    """A request as the drain books it."""
+    rid = f"0193{number:08x}"[:8] + f"-0000-7000-8000-{number:012x}"
+    await api.state.pool.execute(
+        "INSERT INTO usage_event (rid, phase, kind, debit, credit, cost, organisation, kid, person,"
+        " model, usage_source, price_version, hold, late, shard, sid)"
+        " VALUES ($1, 0, 'settled', 1, 2, $2, $3, 'k', $4, 'ops/echo', 'provider', 1, 9, false, 1,"
+        " '1-1')",
+        *(rid, cost, organisation, person),
+    )
+    return rid
+
+
 @contextlib.asynccontextmanager
 async def stage(
     home: Path, database_url: str, redis_url: str, **given: str
