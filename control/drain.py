@@ -9,6 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import asyncpg
+import uvloop
 
 from control import rebuild, sql
 from control.booking import Books, Cursor, Entry, Overtaken, Poison, parse
@@ -32,6 +33,7 @@ REAP_ROUND_S = 1.0
 HOUSEKEEPING_S = 3600.0
 TROUBLE_PAUSE_S = 0.5
 CHANNEL = "opscenter_outbox"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 BAD_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
@@ -191,22 +193,33 @@ class Drain:
 
     # the loops --------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Runs until cancelled; anything that breaks is told once and tried again."""
-        while True:
-            try:
-                await self.prepare()
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._drain_loop())
-                    group.create_task(self._push_loop())
-                    group.create_task(_every(REAP_ROUND_S, self.reap_once))
-                    group.create_task(_every(HOUSEKEEPING_S, self._keep_house))
-                    group.create_task(self._listen())
-            except* Overtaken as problem:
-                log.info("another drain was faster: %s", problem.exceptions)
-            except* (*REDIS_AWAY, *POSTGRES_AWAY, asyncpg.PostgresError) as problem:
-                log.warning("the drain pauses: %s", "; ".join(map(str, problem.exceptions)))
-            await asyncio.sleep(TROUBLE_PAUSE_S)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs until told to stop; anything that breaks is told once and tried again."""
+        ending = asyncio.create_task(stop.wait())
+        while not stop.is_set():
+            round = asyncio.create_task(self._round())
+            await asyncio.wait((round, ending), return_when=asyncio.FIRST_COMPLETED)
+            # a cancelled group may end with another's failure, so the event alone decides
+            round.cancel()
+            await asyncio.wait((round,))
+            await asyncio.wait((ending,), timeout=TROUBLE_PAUSE_S)
+
+    async def _round(self) -> None:
+        """All loops, until one of them meets trouble."""
+        try:
+            await self.prepare()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._drain_loop())
+                group.create_task(self._push_loop())
+                group.create_task(_every(REAP_ROUND_S, self.reap_once))
+                group.create_task(_every(HOUSEKEEPING_S, self._keep_house))
+                group.create_task(self._listen())
+        except* Overtaken as problem:
+            log.info("another drain was faster: %s", problem.exceptions)
+        except* (*REDIS_AWAY, *POSTGRES_AWAY, asyncpg.PostgresError) as problem:
+            log.warning("the drain pauses: %s", "; ".join(map(str, problem.exceptions)))
+        except* Exception:
+            log.exception("the drain met what it does not know, and begins again")
 
     async def _drain_loop(self) -> None:
         idle_s = IDLE_FIRST_S
@@ -255,25 +268,21 @@ async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
 
 def run(settings: ControlSettings) -> int:
     """`opscenter drain`: until SIGTERM; an unfinished transaction is rolled back."""
-    import uvloop
-
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
     return uvloop.run(_main(settings))
 
 
 async def _main(settings: ControlSettings) -> int:
     pool = await connect_patiently(settings)
-    redis = Store(settings.redis)
-    task = asyncio.create_task(Drain(pool, redis, settings.lease_ms).run())
+    redis, stop = Store(settings.redis), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        await task
-    except asyncio.CancelledError:
-        return 0
+        await Drain(pool, redis, settings.lease_ms).run(stop)
     finally:
-        await redis.close()
         pool.terminate()
-    return 1
+        await redis.close()
+    return 0
 
 
 def _owners(hold: bytes) -> list[bytes]:
