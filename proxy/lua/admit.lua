@@ -33,21 +33,19 @@ for at = 6, #ARGV, 4 do
   local owner, meter, unit, text = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local want = amount(text)
   if not owner or not want then return { 'BAD', meter } end
-  local left
-  if unit == 'pool' then
-    local p = redis.call('HMGET', owner, meter .. '.b', meter .. '.f', meter .. '.h')
-    left = tonumber(p[1] or '') and tonumber(p[1]) - tonumber(p[2] or '0') - tonumber(p[3] or '0')
-  else
-    local p = redis.call('HMGET', owner, meter .. '.l', meter .. '.u', meter .. '.h')
-    left = tonumber(p[1] or '') and tonumber(p[1]) - tonumber(p[2] or '0') - tonumber(p[3] or '0')
-  end
+  -- what is left of a pool: balance - floor - held; of a limit: limit - used - held
+  local top, taken = '.l', '.u'
+  if unit == 'pool' then top, taken = '.b', '.f' end
+  local p = redis.call('HMGET', owner, meter .. top, meter .. taken, meter .. '.h')
+  local a, b, c = count(p[1]), count(p[2], 0), count(p[3], 0)
+  local left = a and b and c and a - b - c
   local nth = (at - 6) / 4 + 1
   if again then
     reply[nth + 1] = digits(left or 0)
   else
     -- the positive form, because a NaN makes every comparison false
     if not (left and left - want >= 0) then
-      return { 'LIMIT', digits(nth), left and left == left and digits(left) or '0' }
+      return { 'LIMIT', digits(nth), digits(left or 0) }
     end
     reply[nth + 1] = digits(left - want)
     items[nth] = { owner, meter, unit, text }

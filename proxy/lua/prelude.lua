@@ -13,6 +13,12 @@ local function amount(text)
   return value
 end
 
+-- A count as it lies in a hash: a whole number, `absent` where there is none, nil for rubbish.
+local function count(text, absent)
+  if not text then return absent end
+  return string.match(text, '^-?%d+$') and tonumber(text)
+end
+
 -- Redis refuses '-0', so a zero stays as it is.
 local function neg(text)
   if text == '0' then return text end
@@ -50,9 +56,7 @@ local function touchable(hold, owners)
     if not owners[item.owner] then return false end
     local field = item.unit == 'pool' and '.b' or '.u'
     local counts = redis.call('HMGET', item.owner, item.meter .. '.h', item.meter .. field)
-    for i = 1, 2 do
-      if counts[i] and not string.match(counts[i], '^-?%d+$') then return false end
-    end
+    if not count(counts[1], 0) or not count(counts[2], 0) then return false end
   end
   return true
 end
