@@ -72,11 +72,25 @@ def await_family(home: Home, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not family_is_gone(home):
         if time.monotonic() >= deadline:
+            pids = " ".join(map(str, holders(home.path / FAMILY_LOCK)))
             raise HomeInUse(
                 f"Processes of an earlier start in {home.path} still run after {seconds:.0f} s. "
-                f"Find them with `fuser {home.path / FAMILY_LOCK}`, end them, then start again."
+                f"End them with `kill -9 {pids or '(their process ids)'}`, then start again."
             )
         time.sleep(POLL_SECONDS)
+
+
+def holders(file: Path) -> list[int]:
+    """The other processes that have this file open, where the system tells."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            opened = any(link.readlink() == file for link in (process / "fd").iterdir())
+        except OSError:
+            continue
+        if opened and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return sorted(found)
 
 
 def _check_private(run: Path) -> None:

@@ -59,11 +59,11 @@ async def check_redis(url: str) -> None:
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX), client:
             await client.ping()
-    except AuthenticationError:
-        raise WrongUrl(
-            f"Redis at {where} refuses the user or the password in {REDIS}. Mend them."
-        ) from None
     except (RedisError, OSError, TimeoutError) as problem:
+        if isinstance(problem.__context__ or problem, AuthenticationError):
+            raise WrongUrl(
+                f"Redis at {where} refuses the user or the password in {REDIS}. Mend them."
+            ) from None
         raise _silent("Redis", where, REDIS, problem) from None
 
 

@@ -32,7 +32,7 @@ Try it:
     -d '{{"model": "ops/echo", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 """
 LATER = """
-A new API key:  opscenter keys create --name my-app
+A new API key:  opscenter key create my-app
 """
 
 
