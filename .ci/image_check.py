@@ -44,7 +44,7 @@ def call() -> dict:
         "content-type": "application/json",
     }
     request = urllib.request.Request(DOOR, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as reply:
+    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - our own door
         assert float(reply.headers["x-ops-cost"]) > 0, "the call has a price"
         return json.load(reply)
 
