@@ -20,6 +20,9 @@ Cursor = tuple[int, int]  # a stream id: milliseconds and sequence
 
 _pool = re.compile(r"\{s(\d\d)\}:(o:[0-9a-f-]{36}:pool)").fullmatch
 _amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
+EVENT_FIELDS = {"o": str, "k": str, "u": str, "m": str, "v": int}
+SOURCES = frozenset({"provider", "estimated", "none"})
+TEXT_MAX = 256
 SETTLED = frozenset({"settled", "released", "orphan"})
 
 
@@ -80,11 +83,10 @@ def judge(entry: Entry, booked: Sequence[Booked]) -> Verdict:
 def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
     """An entry, checked before anything is booked from it."""
     try:
-        event = orjson.loads(fields[b"e"])
         pool = _pool(fields[b"p"].decode())
         kind = fields[b"k"].decode()
-        if not pool or int(pool[1]) != shard or kind not in SETTLED or not isinstance(event, dict):
-            raise Poison("pool, kind or event is not what it should be")
+        if not pool or int(pool[1]) != shard or kind not in SETTLED:
+            raise Poison("its pool or its kind is not what it should be")
         return Entry(
             shard=shard,
             sid=sid,
@@ -94,10 +96,29 @@ def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
             owner=pool[2],
             held=_whole(fields[b"h"]),
             late=fields[b"l"] == b"1",
-            event=event,
+            event=_event(fields[b"e"]),
         )
     except (KeyError, ValueError) as problem:
-        raise Poison(f"unreadable entry: {problem}") from None
+        raise Poison(f"unreadable entry: {problem!r}") from None
+
+
+def _event(text: bytes) -> Mapping[str, Any]:
+    """What the proxy said of the request, each field of the kind that its column takes."""
+    event = orjson.loads(text)
+    if not isinstance(event, dict):
+        raise Poison("its event is no object")
+    for name, kind in EVENT_FIELDS.items():
+        if not isinstance(event[name], kind):
+            raise Poison(f"{name} of its event is {event[name]!r}")
+    tokens = event.get("t", {})
+    if not isinstance(tokens, dict) or not all(type(n) is int and n >= 0 for n in tokens.values()):
+        raise Poison("its tokens are not counts")
+    if event.get("s", "none") not in SOURCES:
+        raise Poison(f"its usage comes from {event['s']!r}")
+    UUID(event["o"]), UUID(event["u"])
+    if len(event["k"]) > TEXT_MAX or len(event["m"]) > TEXT_MAX:
+        raise Poison("its key or model is longer than one can be")
+    return event
 
 
 def _whole(text: bytes) -> int:

@@ -1,0 +1,241 @@
+"""The drain on real servers: killed at the worst moment, run twice, fed rubbish, without Redis."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from control import ledger
+from control.booking import Overtaken
+from control.drain import Drain
+from control.verify import verify
+from proxy.scripts import SHARD_KEYS, ShardKeys
+from tests.door_stage import DoorStage, door
+
+GRANT = 10_000_000_000
+COST = 9_000  # of one hello to ops/echo
+
+
+@pytest.fixture
+async def stage(home: Path, redis_url: str, database_url: str) -> AsyncIterator[DoorStage]:
+    async with door(home, redis_url, database_url) as stage:
+        yield stage
+
+
+async def keys_of(stage: DoorStage) -> ShardKeys:
+    shard = await stage.pool.fetchval("SELECT shard FROM organisation WHERE platform")
+    return SHARD_KEYS[int(shard)]
+
+
+async def served(stage: DoorStage, count: int) -> None:
+    """Calls that are settled in Redis and not yet booked."""
+    for _ in range(count):
+        assert (await stage.chat()).status_code == 200
+    await stage.worker.flow.settler.drain(10)
+
+
+async def balance(stage: DoorStage) -> int:
+    async with stage.pool.acquire() as conn:
+        return await ledger.balance(conn, await stage.organisation())
+
+
+async def agreed(stage: DoorStage) -> None:
+    report = await verify(stage.pool, stage.redis)
+    assert report.ok, report
+
+
+async def test_usage_becomes_rows_and_the_stream_is_trimmed(stage: DoorStage) -> None:
+    await served(stage, 5)
+    assert await stage.drain.drain_once() == 5
+    at = await keys_of(stage)
+    assert await balance(stage) == GRANT - 5 * COST
+    assert await stage.redis.commands([("XLEN", at.usage), ("HLEN", at.tomb)]) == [0, 0]
+    await agreed(stage)
+
+
+async def test_a_drain_killed_between_commit_and_acknowledgement_books_nothing_twice(
+    stage: DoorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands at or below the cursor is never interpreted again, only acknowledged."""
+    await served(stage, 3)
+
+    async def killed(*_: object) -> None:
+        raise ConnectionError("killed here")
+
+    monkeypatch.setattr(stage.drain, "_ack", killed)
+    with pytest.raises(ConnectionError):
+        await stage.drain.drain_once()
+    successor = Drain(stage.pool, stage.redis, lease_ms=12_000)
+    await successor.prepare()
+    assert await successor.drain_once() == 0
+    assert await balance(stage) == GRANT - 3 * COST
+    assert (await stage.pool_in_redis())["b"] == GRANT - 3 * COST
+    at = await keys_of(stage)
+    assert await stage.redis.commands([("XLEN", at.usage), ("HLEN", at.tomb)]) == [0, 0]
+    assert await stage.pool.fetchval("SELECT count(*) FROM outbox_redis") == 1  # the grant alone
+
+
+async def test_a_drain_that_was_overtaken_writes_nothing(stage: DoorStage) -> None:
+    """The cursor's compare-and-set is the fence, whatever the slower one believes."""
+    await served(stage, 2)
+    slow = Drain(stage.pool, stage.redis, lease_ms=12_000)
+    await slow.prepare()
+    assert await stage.drain.drain_once() == 2
+    await served(stage, 1)
+    with pytest.raises(Overtaken):
+        await slow.drain_once()
+    assert await stage.drain.drain_once() == 1
+    assert await balance(stage) == GRANT - 3 * COST
+    await agreed(stage)
+
+
+async def test_a_settlement_that_is_sent_twice_is_charged_once(stage: DoorStage) -> None:
+    """Also when the second comes after the first was booked and its tombstone removed."""
+    await served(stage, 1)
+    at = await keys_of(stage)
+    [[_, entry]] = await stage.redis.command("XRANGE", at.usage, "-", "+")
+    said = dict(zip(entry[::2], entry[1::2], strict=True))
+    await stage.drain.drain_once()
+    keys = [at.meta, at.hold, at.lease, at.tomb, at.usage]
+    again = (said[b"r"], said[b"k"], said[b"c"], said[b"p"], said[b"h"], said[b"e"])
+    assert await stage.redis.run("settle", keys, *again) == [b"OK", b"1"]
+    await stage.quiesce()
+    assert await balance(stage) == GRANT - COST
+    assert len(await stage.usage()) == 1
+    await agreed(stage)
+
+
+async def test_an_entry_that_cannot_be_booked_is_put_aside_and_told(stage: DoorStage) -> None:
+    """The others go on; `ledger verify` fails until somebody has looked."""
+    await served(stage, 1)
+    at = await keys_of(stage)
+    await stage.redis.command("XADD", at.usage, "*", "r", "rubbish")
+    await served(stage, 1)
+    assert await stage.drain.drain_once() == 3
+    [letter] = await stage.pool.fetch("SELECT * FROM dead_letter")
+    assert letter["entry"] == {"r": "rubbish"}
+    assert await balance(stage) == GRANT - 2 * COST
+    report = await verify(stage.pool, stage.redis)
+    assert [check.name for check in report.checks if not check.ok] == ["V4"]
+
+
+async def test_an_entry_that_the_ledger_refuses_does_not_stop_the_others(
+    stage: DoorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that only the database knows: the batch is booked again, one by one."""
+    await served(stage, 3)
+    await stage.pool.execute(
+        "ALTER TABLE usage_event ADD CONSTRAINT test CHECK (duration_ms IS DISTINCT FROM -1)"
+    )
+    at = await keys_of(stage)
+    [[_, entry], *_] = await stage.redis.command("XRANGE", at.usage, "-", "+")
+    said = dict(zip(entry[::2], entry[1::2], strict=True))
+    event = said[b"e"].rpartition(b'"ms":')[0] + b'"ms":-1}'
+    rid = b"01a1fb80-268c-769f-9090-4b157d2ab46c"
+    words = [word for pair in {**said, b"r": rid, b"l": b"1", b"e": event}.items() for word in pair]
+    await stage.redis.command("XADD", at.usage, "*", *words)
+    assert await stage.drain.drain_once() == 4
+    assert await stage.pool.fetchval("SELECT count(*) FROM dead_letter") == 1
+    assert await balance(stage) == GRANT - 3 * COST
+
+
+async def test_a_request_whose_proxy_died_gives_back_its_hold(stage: DoorStage) -> None:
+    """Its row says so; when its truth comes after all, one correction books it."""
+    at, organisation = await keys_of(stage), await stage.organisation()
+    await served(stage, 1)
+    [[_, entry]] = await stage.redis.command("XRANGE", at.usage, "-", "+")
+    said = dict(zip(entry[::2], entry[1::2], strict=True))
+    await stage.quiesce()
+    key, owner = at.key(stage.key[9:19]), at.organisation(str(organisation))
+    rid = "01a1fb80-268c-769f-9090-4b157d2ab46c"
+    versions = [int(await stage.redis.command("HGET", name, "ver")) for name in (key, owner)]
+    words = (rid, 12_000, *versions, said[b"e"], 5, "pool", "pool", 500_000)
+    keys = [at.meta, at.hold, at.lease, key, owner]
+    assert (await stage.redis.run("admit", keys, *words))[0] == b"OK"
+    assert (await stage.pool_in_redis())["h"] == 500_000
+    await stage.redis.command("ZADD", at.lease, 1, rid)
+    reaper = Drain(stage.pool, stage.redis, lease_ms=0)
+    await reaper.prepare()
+    assert await reaper.reap_once() == 1
+    await stage.quiesce()
+    assert await stage.pool_in_redis() == {"b": GRANT - COST, "h": 0}
+    settle = [at.meta, at.hold, at.lease, at.tomb, at.usage]
+    await stage.redis.run("settle", settle, rid, "settled", 77, said[b"p"], 500_000, said[b"e"])
+    await stage.quiesce()
+    rows = [
+        (r["kind"], r["phase"], r["cost"]) for r in await stage.usage() if r["rid"] == UUID(rid)
+    ]
+    assert rows == [("orphan", 0, 0), ("correction", 1, 77)]
+    assert (await stage.pool_in_redis())["b"] == GRANT - COST - 77 == await balance(stage)
+
+
+async def test_nothing_is_reaped_until_proxies_had_the_time_to_renew(stage: DoorStage) -> None:
+    """After an outage of Redis all leases look over; one whole lease is waited for."""
+    fresh = Drain(stage.pool, stage.redis, lease_ms=3_600_000)
+    await fresh.prepare()
+    at = await keys_of(stage)
+    await stage.redis.command("ZADD", at.lease, 1, "r1")
+    assert await fresh.reap_once() == 0
+    assert await stage.redis.command("ZCARD", at.lease) == 1
+
+
+async def test_a_grant_reaches_redis_once_and_in_order(stage: DoorStage) -> None:
+    organisation = await stage.organisation()
+    for nth in range(3):
+        async with stage.pool.acquire() as conn, conn.transaction():
+            await ledger.grant(conn, organisation, 1_000, f"gift {nth}", "test")
+    await stage.drain.push_once()
+    await stage.drain.push_once()
+    assert (await stage.pool_in_redis())["b"] == GRANT + 3_000
+    await agreed(stage)
+
+
+async def test_the_same_grant_twice_is_one(stage: DoorStage) -> None:
+    """Its id is made from its cause; another amount under the same cause is a mistake."""
+    organisation = await stage.organisation()
+    async with stage.pool.acquire() as conn:
+        for _ in range(2):
+            async with conn.transaction():
+                after = await ledger.grant(conn, organisation, 1_000, "gift", "test")
+        assert after == GRANT + 1_000
+        with pytest.raises(ledger.LedgerError, match="another amount"):
+            async with conn.transaction():
+                await ledger.grant(conn, organisation, 2_000, "gift", "test")
+
+
+async def test_a_gap_in_the_outbox_is_never_jumped(stage: DoorStage) -> None:
+    """Redis stays behind rather than wrong, and verify tells of it."""
+    organisation = await stage.organisation()
+    for nth in range(2):
+        async with stage.pool.acquire() as conn, conn.transaction():
+            await ledger.grant(conn, organisation, 1_000, f"gift {nth}", "test")
+    await stage.pool.execute("DELETE FROM outbox_redis WHERE seq = 2")
+    await stage.drain.push_once()
+    assert (await stage.pool_in_redis())["b"] == GRANT
+    report = await verify(stage.pool, stage.redis)
+    assert "V5" in [check.name for check in report.checks if not check.ok]
+
+
+async def test_the_ledger_refuses_to_be_changed(stage: DoorStage) -> None:
+    await served(stage, 1)
+    await stage.quiesce()
+    for table in ("usage_event", "transfer", "price", "audit"):
+        for verb in (f"UPDATE {table} SET at = now()", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            statement = (
+                verb.replace("at = now()", "created_at = now()") if table == "price" else verb
+            )
+            if table == "price" and verb.startswith("TRUNCATE"):
+                continue
+            with pytest.raises(Exception, match="append only"):
+                await stage.pool.execute(statement)
+
+
+async def test_verify_finds_what_somebody_changed_in_redis(stage: DoorStage) -> None:
+    await served(stage, 1)
+    at, organisation = await keys_of(stage), await stage.organisation()
+    await stage.redis.command("HINCRBY", at.organisation(str(organisation)), "pool.b", 1)
+    report = await verify(stage.pool, stage.redis)
+    [wrong] = [check for check in report.checks if not check.ok]
+    assert wrong.name == "V3"
+    assert str(organisation) in wrong.differences[0]
