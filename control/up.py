@@ -105,7 +105,8 @@ async def _watch(
 def _close(household: Household, progress: Progress) -> list[str]:
     """Stops all in order; another signal ends at once what would still drain."""
     for number in SIGNALS:
-        signal.signal(number, lambda *_: household.force())
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: household.force())
     if household.units:
         progress.say("stopping: running requests first, the servers last")
     killed = household.stop()

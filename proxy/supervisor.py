@@ -150,6 +150,8 @@ def hear_early() -> list[int]:
     """Signals that come before the event loop listens; without this they would end us at once."""
     heard: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
         signal.signal(number, lambda received, _: heard.append(received))
     return heard
 
