@@ -4,7 +4,7 @@ Does nothing where any organisation exists. What it returns is shown once and st
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from control import ledger, passwords, sql
 from control.access import NewKey, add_key, add_organisation
@@ -23,8 +23,8 @@ class FirstAccess:
     """Shown once; nothing of it can be read again."""
 
     email: str
-    password: str
-    api_key: str
+    password: str = field(repr=False)
+    api_key: str = field(repr=False)
 
 
 async def setup(settings: ControlSettings, conn: Connection) -> FirstAccess | None:

@@ -67,9 +67,13 @@ def listening(settings: ControlSettings) -> Iterator[Sockets]:
 def _tcp(host: str, port: int) -> socket.socket:
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     made = socket.socket(family, kind)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind(address)
-    made.listen(BACKLOG)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
     return made
 
 
@@ -82,10 +86,13 @@ def _unix(path: Path) -> socket.socket:
     before = os.umask(0o177)
     try:
         made.bind(str(draft))
+        made.listen(BACKLOG)
+        draft.replace(path)
+    except OSError:
+        made.close()
+        raise
     finally:
         os.umask(before)
-    made.listen(BACKLOG)
-    draft.replace(path)
     return made
 
 

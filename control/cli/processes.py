@@ -1,6 +1,5 @@
 """The processes and what prepares them: up, proxy, control, drain, migrate, setup, secrets."""
 
-import asyncio
 import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -139,6 +138,8 @@ def _plain(first: "FirstAccess | None") -> dict[str, Any]:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """What the database says becomes a sentence."""
+    import asyncio
+
     import asyncpg
 
     from control.database import AWAY, DatabaseError

@@ -1,0 +1,67 @@
+"""The doctor's findings: pure judgements by tables; the rest is seen in test_cli.py."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from control import checks, settings
+
+
+@pytest.mark.parametrize(
+    ("found", "strangers"),
+    [
+        ({"proxy": ["opscenter"], "rich": ["rich"]}, []),
+        ({"proxy": ["opscenter", "Other"]}, [("proxy", "Other")]),
+        ({"control": ["control"], "plugins": []}, [("control", "control")]),
+    ],
+)
+def test_others_with_our_names_are_found(
+    found: dict[str, list[str]], strangers: list[tuple[str, str]]
+) -> None:
+    assert checks.strangers_among(found) == strangers
+
+
+@pytest.mark.parametrize(
+    ("info", "level"),
+    [
+        ({"valkey_version": "9.1.2", "redis_version": "7.2.4"}, "ok"),
+        ({"valkey_version": "8.1.3"}, "warn"),
+        ({"valkey_version": "8.1.4"}, "ok"),
+        ({"redis_version": "7.2.4"}, "warn"),
+        ({"redis_version": "8.2.2"}, "ok"),
+        ({"redis_version": "9.0.0"}, "ok"),
+        ({"redis_version": "5.0.1"}, "warn"),
+        ({}, "warn"),
+    ],
+)
+def test_versions_with_known_holes_are_named(info: dict[str, str], level: str) -> None:
+    assert checks._redis_version(info).level == level
+
+
+async def test_open_secrets_fail_and_the_cure_closes_them(home: Path) -> None:
+    (home / "secrets").mkdir(mode=0o755)
+    wanted = settings.load({"OPSCENTER_HOME": str(home)})
+    finding = (await checks.home(wanted))[-1]
+    assert (finding.level, f"chmod 700 {home}/secrets" in finding.cure) == ("fail", True)
+
+
+def test_a_stranger_on_our_port_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "WAIT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        stranger.listen()
+        assert checks._port("door", "127.0.0.1", port, "/healthz", "X").level == "fail"
+
+
+async def test_a_check_that_breaks_is_a_finding_itself(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(settings: object) -> list[checks.Finding]:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(checks, "CHECKS", (broken,))
+    wanted = settings.load({"OPSCENTER_HOME": str(home)})
+    finding = (await checks.examine(wanted))[0]
+    assert (finding.level, finding.name) == ("fail", "broken")
+    assert "out of order" in finding.says

@@ -1,0 +1,286 @@
+"""The command as people and programs use it: over the unix socket, over a URL, with exit codes."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from control import settings
+from control.cli import app, output
+from control.cli.client import part
+from control.cli.usage import moment_id
+from control.edge import Edge
+from control.listen import Sockets, listening, serve_both
+from proxy import ids
+from tests.control_stage import Stage, book, stage
+
+WAIT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Runs `opscenter` in this home."""
+
+    environ: dict[str, str]
+    stage: Stage
+
+    async def __call__(self, *words: str, given: str = "", **environ: str) -> Ran:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "control", *words),
+            env=self.environ | environ,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(WAIT_S):
+            out, err = await process.communicate(given.encode())
+        assert process.returncode is not None
+        assert b"Traceback" not in err, err.decode()
+        return Ran(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def cli(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Command]:
+    """A control API behind the unix socket of this home, and on a port."""
+    async with stage(home, database_url, redis_url, control_port="0") as made:
+        wanted, stop = made.state.settings, asyncio.Event()
+        with listening(wanted) as sockets:
+            edge = Edge(made.app._app, wanted, made.state.counters)
+            serving = asyncio.create_task(serve_both(wanted, edge, sockets, stop))
+            yield Command(environment(home, database_url, redis_url, sockets), made)
+            stop.set()
+            await serving
+
+
+def environment(home: Path, database_url: str, redis_url: str, sockets: Sockets) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "OPSCENTER_HOME": str(home),
+        "OPSCENTER_DATABASE_URL": database_url,
+        "OPSCENTER_REDIS_URL": redis_url,
+        "OPSCENTER_CONTROL_PORT": str(sockets.tcp.getsockname()[1]),
+    }
+
+
+def url(cli: Command) -> str:
+    return f"http://127.0.0.1:{cli.environ['OPSCENTER_CONTROL_PORT']}"
+
+
+async def test_on_the_machine_itself_no_sign_in_is_needed(cli: Command) -> None:
+    found = (await cli("whoami", "--json")).json
+    assert (found["actor"], found["role"]) == ("local", "admin")
+
+
+async def test_the_story_of_a_customer(cli: Command) -> None:
+    """Given an organisation with credits, when its developer gets a key, then it is listed masked
+    and can be revoked."""
+    assert (await cli("org", "create", "Acme Ltd")).code == 0
+    granted = await cli("credits", "grant", "acme ltd", "2.5", "--reason", "trial")
+    assert "2.500000" in granted.out
+    made = await cli("user", "create", "ann@acme.test", "--org", "Acme Ltd")
+    assert "shown this once" in made.err
+    key = await cli("key", "create", "app", "--user", "ann@acme.test", "--model", "ops/echo")
+    text = re.search(r"sk_ops_\w{50}", key.out)
+    assert text is not None
+    listed = await cli("key", "list", "--user", "ann@acme.test")
+    assert text[0] not in listed.out
+    assert text[0][-4:] in listed.out
+    revoked = await cli("key", "revoke", text[0][9:19], "--user", "ann@acme.test")
+    assert "revoked" in revoked.out
+    moved = (await cli("credits", "transactions", "--org", "Acme Ltd", "--json")).json
+    assert [one["amount"] for one in moved["data"]] == ["2.500000"]
+
+
+async def test_a_password_signs_in_elsewhere(cli: Command) -> None:
+    """Given a URL, the command takes it and never the socket."""
+    there = {"OPSCENTER_CONTROL_URL": url(cli)}
+    refused = await cli("whoami", **there)
+    assert (refused.code, "opscenter login" in refused.err) == (1, True)
+    words = ("login", "admin@localhost", "--password-stdin")
+    signed_in = await cli(*words, given=cli.stage.first.password + "\n", **there)
+    assert signed_in.code == 0, signed_in.err
+    kept = Path(cli.environ["OPSCENTER_HOME"]) / "secrets" / "cli.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert "person:" in (await cli("whoami", **there)).out
+    assert (await cli("logout", **there)).code == 0
+    assert (await cli("whoami", **there)).code == 1
+
+
+async def test_a_token_of_the_environment_is_enough(cli: Command) -> None:
+    there = {"OPSCENTER_CONTROL_URL": url(cli), "OPSCENTER_TOKEN": cli.stage.first.api_key}
+    assert (await cli("whoami", "--json", **there)).json["actor"].startswith("key:")
+
+
+async def test_what_the_api_refuses_is_a_sentence_and_exit_code_1(cli: Command) -> None:
+    for words in (
+        ("org", "show", "Nobody"),
+        ("key", "revoke", "AAAAAAAAAA"),
+        ("credits", "grant", "Platform", "1e3", "--reason", "r"),
+        ("models", "remove", "no/model"),
+    ):
+        ran = await cli(*words)
+        assert (ran.code, ran.out) == (1, ""), words
+        assert ran.err.strip().endswith((".", "`", "`.")), ran.err
+
+
+async def test_misuse_is_exit_code_2(cli: Command) -> None:
+    for words in (
+        ("org", "create"),
+        ("nonsense",),
+        ("org", "limit", "Platform", "many"),
+        ("login", "admin@localhost"),
+        ("key", "create", "x", "--org", "Platform"),
+        ("user", "create", "a@b.test", "--role", "king"),
+    ):
+        assert (await cli(*words)).code == 2, words
+
+
+async def test_providers_models_and_plugins(cli: Command) -> None:
+    added = await cli(
+        *("provider", "add", "acme", "https://api.acme.test/v1", "--secret-stdin"),
+        given="sk-0123456789abcdef\n",
+    )
+    assert "…cdef" in added.out
+    model = await cli(
+        *("models", "add", "acme/large", "--provider", "acme", "--upstream-model", "large"),
+        *("--input", "0.15", "--output", "0.6", "--price", "cache_read=0.075"),
+        *("--context-max", "1000", "--output-max", "100"),
+    )
+    assert "input 0.15" in model.out
+    assert "acme/large" in (await cli("models", "list")).out
+    assert (await cli("models", "remove", "acme/large")).code == 0
+    assert (await cli("provider", "remove", "acme")).code == 0
+
+
+async def test_usage_tail_shows_the_oldest_first(cli: Command) -> None:
+    acme = await cli.stage.organisation()
+    made = [await book(cli.stage, acme, acme, number) for number in (1, 2)]
+    ran = await cli("usage", "tail", "--org", "Acme", "--json")
+    assert [json.loads(line)["id"] for line in ran.out.splitlines()] == made
+
+
+async def test_the_books_agree(cli: Command) -> None:
+    """The first grant waits for the drain to reach Redis: the proof here is of Postgres."""
+    report = (await cli("ledger", "verify", "--json")).json
+    assert {one["name"]: one["ok"] for one in report["checks"]}["V1"] is True
+
+
+async def test_status_says_what_is_missing(cli: Command) -> None:
+    ran = await cli("status")
+    assert (ran.code, "missing: snapshot" in ran.out) == (1, True)
+
+
+async def test_setup_and_migrate_can_be_repeated(cli: Command) -> None:
+    assert (await cli("migrate", "--json")).json == {"applied": []}
+    assert (await cli("setup", "--json")).json == {"made": False}
+
+
+async def test_the_doctor_names_what_is_wrong_and_what_helps(cli: Command) -> None:
+    ran = await cli("doctor", "--json")
+    found = {one["name"]: one for one in ran.json["findings"]}
+    assert found["postgres"]["level"] == "ok"
+    assert found["schema"]["level"] == "ok"
+    assert found["redis"]["level"] == "ok"
+    assert all(one["cure"] for one in found.values() if one["level"] != "ok")
+    away = {"OPSCENTER_DATABASE_URL": "postgresql://ops@127.0.0.1:1/opscenter"}
+    assert (await cli("doctor", **away)).code == 1
+
+
+async def test_without_a_control_api_the_cure_is_named(home: Path) -> None:
+    lonely = Command({"OPSCENTER_HOME": str(home), "OPSCENTER_CONTROL_PORT": "1"}, None)  # type: ignore[arg-type]
+    ran = await lonely("whoami")
+    assert (ran.code, "opscenter up" in ran.err) == (1, True)
+    ran = await lonely("whoami", OPSCENTER_CONTROL_PROT="1")
+    assert (ran.code, "OPSCENTER_CONTROL_PORT" in ran.err) == (1, True)
+
+
+# Without a control API ----------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    """Every command by its words."""
+    found: dict[str, Any] = {}
+
+    def walk(group: Any, words: str) -> None:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                walk(command, f"{words} {name}")
+            else:
+                found[f"{words} {name}".strip()] = command
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
+PROCESSES = {"up", "proxy", "control", "drain"}
+
+
+@pytest.mark.parametrize("words", sorted(commands()))
+def test_every_command_teaches_and_speaks_json(words: str) -> None:
+    command = commands()[words]
+    assert command.help
+    assert f"opscenter {words}" in command.epilog
+    if words not in PROCESSES:
+        assert any("--json" in option.opts for option in command.params), words
+
+
+def test_importing_the_command_is_light() -> None:
+    """`opscenter --help` must answer at once, so nothing heavy is imported for it."""
+    script = "import sys, control.cli; print([m for m in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    for heavy in ("asyncpg", "fastapi", "pydantic", "redis", "uvicorn", "cryptography", "asyncio"):
+        assert f"'{heavy}'" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        ([], "-"),
+        (["a", "b"], "a, b"),
+        ({"input": 5}, "input 5"),
+        ("2030-01-02T03:04:05.678901Z", "2030-01-02 03:04:05"),
+        ("a\x1b[31mb\r\n", "a?[31mb??"),
+    ],
+)
+def test_values_become_cells_that_cannot_steer_a_terminal(value: object, text: str) -> None:
+    assert output.text_of(value) == text
+
+
+def test_an_id_in_a_path_cannot_change_the_path() -> None:
+    assert part("a?b#c%2e d") == "a%3Fb%23c%252e%20d"
+
+
+def test_a_moments_id_lies_below_every_request_of_it() -> None:
+    before = moment_id(time.time() - 1)
+    assert before < ids.request_id() < moment_id(time.time() + 1)
+
+
+def test_settings_of_both_planes_are_one(home: Path) -> None:
+    wanted = settings.load({"OPSCENTER_HOME": str(home), "OPSCENTER_CONTROL_HOSTS": "A.test, b"})
+    assert wanted.hosts == {"a.test", "b"}
+    assert wanted.proxy.home == home
