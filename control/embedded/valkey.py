@@ -119,7 +119,7 @@ def configuration(data: Path, path: Path, password: str, databases: int) -> str:
         "appendonly yes",
         "appendfsync everysec",
         "maxmemory-policy noeviction",
-        f"proc-title-template {_quoted(f'{{title}} {{listen-addr}} {data}')}",
+        "set-proc-title no",  # the command line names the data folder: so it is found again
     )
     return "\n".join(lines) + "\n"
 
