@@ -8,13 +8,13 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import asyncpg
 import uvloop
 from fastapi import APIRouter
 
-from control import migrate
+from control import migrate, sql
 from control.app import CORE, Swap, create_app
 from control.database import AWAY, DatabaseError, connect_patiently
 from control.edge import Edge
@@ -32,6 +32,7 @@ from control.store import Store
 log = logging.getLogger("opscenter.control.main")
 
 SNAPSHOT_EVERY_S = 1.0
+TIDY_EVERY_S = 600.0
 RETRY_PAUSE_S = 0.2
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -49,18 +50,26 @@ def run(settings: ControlSettings) -> int:
 
 
 async def serve(settings: ControlSettings, stop: asyncio.Event | None = None) -> None:
-    """Everything between start and stop, each part ended in the reverse order."""
+    """Everything between start and stop, each part ended in the reverse order.
+
+    Until all is open a signal ends the process as usual: there is nothing to finish.
+    """
     stop = stop or asyncio.Event()
     secrets = unlock(settings)
-    with signals(stop), listening(settings) as sockets:
+    with listening(settings) as sockets:
         async with opened(settings, secrets) as state, _plugged(state, secrets) as app:
-            keeper = asyncio.create_task(keep_snapshot(state), name="keep-snapshot")
+            keepers = [
+                asyncio.create_task(keep_snapshot(state), name="keep-snapshot"),
+                asyncio.create_task(keep_tidy(state), name="keep-tidy"),
+            ]
             try:
-                await serve_both(settings, Edge(app, settings, state.counters), sockets, stop)
+                with signals(stop):
+                    edge = Edge(app, settings, state.counters)
+                    await serve_both(settings, edge, sockets, stop)
             finally:
-                keeper.cancel()
-                with suppress(asyncio.CancelledError):
-                    await keeper
+                for keeper in keepers:
+                    keeper.cancel()
+                await asyncio.gather(*keepers, return_exceptions=True)
 
 
 # What the handlers share ----------------------------------------------------------
@@ -127,6 +136,18 @@ async def _plugged(state: State, secrets: Secrets) -> AsyncIterator[Swap]:
         yield current
     finally:
         await lifecycle.stop()
+
+
+async def keep_tidy(state: State) -> None:
+    """Takes away what has run out: ended sign-ins, answers kept for repetitions."""
+    query = sql.load()
+    while True:
+        try:
+            await state.pool.execute(query["session_prune"])
+            await state.pool.execute(query["idempotency_prune"])
+        except (asyncpg.PostgresError, *AWAY) as problem:
+            log.warning("tidying waits for PostgreSQL: %s", problem)
+        await asyncio.sleep(TIDY_EVERY_S)
 
 
 async def keep_snapshot(state: State) -> None:

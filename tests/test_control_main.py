@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
+import asyncpg
 import pytest
 
 from control import bootstrap, database, main, settings
@@ -170,3 +171,20 @@ async def test_sigterm_ends_the_process_in_good_order(
         process.send_signal(signal.SIGTERM)
         await process.stderr.read()
         assert await process.wait() == 0
+
+
+async def test_what_has_run_out_is_taken_away(
+    home: Path, database_url: str, redis_url: str
+) -> None:
+    conn = await asyncpg.connect(database_url)
+
+    async def is_tidy() -> bool:
+        return await conn.fetchval("SELECT count(*) FROM idempotency") == 0
+
+    await conn.execute(
+        "INSERT INTO idempotency (actor, key, digest, status, body, at)"
+        " VALUES ('a', 'k', '', 200, '', now() - interval '25 hours')"
+    )
+    async with running(home, database_url, redis_url):
+        await until(is_tidy)
+    await conn.close()

@@ -72,7 +72,6 @@ async def _session(request: Request, person: UUID) -> Session:
     state, query, token = state_of(request), sql.load(), new_session_token()
     async with state.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn, conn.transaction():
         await audit(conn, f"person:{person}", Act("login", f"person:{person}"))
-        await conn.execute(query["session_prune"])
         row = await conn.fetchrow(
             query["session_add"], session_digest(token), person, state.settings.session_hours
         )

@@ -29,13 +29,6 @@ INSERT INTO schema_migration (number, name, checksum) VALUES ($1, $2, $3)
 -- name: audit_add
 INSERT INTO audit (actor, action, object, organisation, detail) VALUES ($1, $2, $3, $4, $5)
 
--- name: audit_list
-SELECT id, at, actor, action, object, organisation, detail
-FROM audit
-WHERE ($1::bigint IS NULL OR id < $1) AND ($2::uuid IS NULL OR organisation = $2)
-ORDER BY id DESC
-LIMIT $3
-
 -- name: idempotency_lock
 -- Two requests under one key at one time: the second waits for the first one's answer.
 SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))
