@@ -6,21 +6,7 @@
 
 local meta, holds, usage = KEYS[1], KEYS[2], KEYS[3]
 
-local spent, held = {}, {}
-for _, entry in ipairs(redis.call('XRANGE', usage, '(' .. ARGV[1], '+')) do
-  local f = {}
-  for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
-  if f.l == '0' and f.p then spent[f.p] = (spent[f.p] or 0) + (amount(f.c) or 0) end
-end
-local all = redis.call('HGETALL', holds)
-for i = 2, #all, 2 do
-  local hold = read_hold(all[i])
-  for _, item in ipairs(hold and hold.items or {}) do
-    local name = item.owner .. ':' .. item.meter
-    held[name] = (held[name] or 0) + tonumber(item.held)
-  end
-end
-
+local spent, held = spent_since(usage, ARGV[1]), held_now(holds)
 local state = redis.call('HMGET', meta, 'adjseq', 'cursor')
 local reply = { 'OK', state[1] or '0', state[2] or '0-0' }
 for at = 2, #ARGV, 2 do

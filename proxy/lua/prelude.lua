@@ -71,6 +71,30 @@ local function end_hold(hold, spent)
   end
 end
 
+-- What the stream has taken from each pool after the cursor, and what living holds hold of it.
+local function spent_since(usage, cursor)
+  local spent = {}
+  for _, entry in ipairs(redis.call('XRANGE', usage, '(' .. cursor, '+')) do
+    local f = {}
+    for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
+    if f.l == '0' and f.p then spent[f.p] = (spent[f.p] or 0) + (amount(f.c) or 0) end
+  end
+  return spent
+end
+
+local function held_now(holds)
+  local held = {}
+  local all = redis.call('HGETALL', holds)
+  for i = 2, #all, 2 do
+    local hold = read_hold(all[i])
+    for _, item in ipairs(hold and hold.items or {}) do
+      local name = item.owner .. ':' .. item.meter
+      held[name] = (held[name] or 0) + tonumber(item.held)
+    end
+  end
+  return held
+end
+
 local function pool_of(hold)
   for _, item in ipairs(hold.items) do
     if item.unit == 'pool' then return item.owner .. ':' .. item.meter, item.held end

@@ -8,22 +8,7 @@
 local holds, usage = KEYS[2], KEYS[3]
 if (#ARGV - 1) % 3 ~= 0 then return { 'BAD', 'arguments' } end
 
--- what the stream has taken after the cursor, and what the living holds hold
-local spent, held = {}, {}
-for _, entry in ipairs(redis.call('XRANGE', usage, '(' .. ARGV[1], '+')) do
-  local f = {}
-  for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
-  if f.l == '0' and f.p then spent[f.p] = (spent[f.p] or 0) + (amount(f.c) or 0) end
-end
-local all = redis.call('HGETALL', holds)
-for i = 2, #all, 2 do
-  local hold = read_hold(all[i])
-  for _, item in ipairs(hold and hold.items or {}) do
-    local name = item.owner .. ':' .. item.meter
-    held[name] = (held[name] or 0) + tonumber(item.held)
-  end
-end
-
+local spent, held = spent_since(usage, ARGV[1]), held_now(holds)
 local drift, rows = 0, {}
 for at = 2, #ARGV, 3 do
   local owner, meter, text = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
