@@ -128,13 +128,15 @@ class Shards:
             raise RedisDown(f"{replies.count(0)} shards have not been filled yet")
 
     async def snapshot_version(self) -> int:
-        reply = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
-        return int(reply) if reply else 0
+        version = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
+        if version is None:
+            raise RedisDown("no snapshot has been published yet")
+        return int(version)
 
     async def snapshot(self) -> tuple[int, bytes]:
         version, models = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, b"ver", b"models")
         if version is None or models is None:
-            raise RedisDown("no snapshot has been published yet")
+            raise RedisDown("the snapshot has gone again")
         return int(version), models
 
 
