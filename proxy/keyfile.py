@@ -4,9 +4,8 @@ never sees that one.
 """
 
 import base64
-import binascii
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -21,7 +20,7 @@ class KeyFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    peppers: dict[int, bytes]
+    peppers: dict[int, bytes] = field(repr=False)
     pepper_version: int
     box: MultiFernet
 
@@ -38,14 +37,13 @@ class KeyFile:
         """The secret, or ValueError when it was sealed for another provider or address."""
         try:
             plain = orjson.loads(self.box.decrypt(sealed))
-        except InvalidToken:
-            raise ValueError(
-                f"the secret of provider {provider} was sealed by another key"
-            ) from None
-        if plain["provider"] != provider or plain["base_url"] != base_url:
+        except (InvalidToken, orjson.JSONDecodeError):
+            plain = None
+        if not isinstance(plain, dict) or not isinstance(plain.get("secret"), str):
+            raise ValueError(f"the secret of provider {provider} was sealed by another key")
+        if plain.get("provider") != provider or plain.get("base_url") != base_url:
             raise ValueError(f"the secret of provider {provider} was entered for another address")
-        secret = plain["secret"]
-        assert isinstance(secret, str)
+        secret: str = plain["secret"]
         return secret
 
     @classmethod
@@ -57,15 +55,15 @@ class KeyFile:
             raise KeyFileError(f"There is no proxy key file at {path}. {cure}") from None
         except OSError as problem:
             raise KeyFileError(f"{path} cannot be read: {problem.strerror}. {cure}") from None
-        except (ValueError, KeyError, TypeError, binascii.Error):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise KeyFileError(f"{path} is not a proxy key file. {cure}") from None
 
     @classmethod
     def parse(cls, data: bytes) -> "KeyFile":
         """The newest version comes first in use; older ones still read what they made."""
         rows = orjson.loads(data)
-        peppers = {int(v): _key(text) for v, text in rows["pepper"].items()}
-        providers = {int(v): _key(text) for v, text in rows["provider"].items()}
+        peppers = {_version(v): _key(text) for v, text in rows["pepper"].items()}
+        providers = {_version(v): _key(text) for v, text in rows["provider"].items()}
         if not peppers or not providers:
             raise ValueError("no keys")
         newest_first = sorted(providers, reverse=True)
@@ -81,6 +79,12 @@ def render(peppers: dict[int, bytes], providers: dict[int, bytes]) -> bytes:
             "provider": {str(v): base64.b64encode(k).decode() for v, k in providers.items()},
         }
     )
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or text.startswith("0"):
+        raise ValueError("no version")
+    return int(text)
 
 
 def _key(text: str) -> bytes:

@@ -27,6 +27,10 @@ class Key(NamedTuple):
     shard: int
     kid: str
 
+    def __repr__(self) -> str:
+        """Without the secret, so that no log and no trace can hold it."""
+        return f"Key(shard={self.shard}, kid={self.kid!r})"
+
 
 def mint(shard: int) -> Key:
     if not 0 <= shard < SHARDS:
