@@ -44,7 +44,7 @@ def worst_ucr(input_max: int, output_max: int, price: Price) -> int:
 def is_complete(rates: Mapping[str, int]) -> bool:
     """A model is sold only when both sides of a call have a rate and every class is known."""
     return {"input", "output"} <= set(rates) and all(
-        name in WITHIN or name in ("input", "output") for name in rates
+        _side(name) in ("input", "output") and rate >= 0 for name, rate in rates.items()
     )
 
 
