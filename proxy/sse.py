@@ -8,29 +8,53 @@ class EventTooLong(ValueError):
 
 
 class Splitter:
-    """Cuts a stream at its blank lines; every byte that goes in comes out once."""
+    """Cuts a stream at its blank lines; every byte that goes in comes out once.
+
+    An event beyond the limit is an error, but only once all events before it have been given out.
+    """
 
     __slots__ = ("_limit", "_rest")
 
     def __init__(self, limit: int) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._limit = limit
 
     def feed(self, piece: bytes) -> bytes:
         """All whole events that are there now, end to end; the rest is kept for the next piece."""
-        if not self._rest and piece.endswith(b"\n\n"):
-            return piece
-        whole = self._rest + piece
-        cut = _last_end(whole)
-        self._rest = whole[cut:]
-        if len(self._rest) > self._limit:
+        if self._rest or not piece.endswith(b"\n\n"):
+            piece = self._cut(piece)
+        if len(piece) > self._limit:
+            piece = self._within_limit(piece)
+        if not piece and len(self._rest) > self._limit:
             raise EventTooLong
-        return whole[:cut]
+        return piece
 
     def rest(self) -> bytes:
         """What came after the last blank line, once the stream has ended."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
+
+    def _cut(self, piece: bytes) -> bytes:
+        # what lay here before has no end in it, so only the seam and the new bytes are searched
+        seen = max(len(self._rest) - _SEAM, 0)
+        if len(self._rest) > self._limit:
+            raise EventTooLong
+        self._rest += piece
+        cut = _last_end(self._rest, seen)
+        block = bytes(self._rest[:cut])
+        del self._rest[:cut]
+        return block
+
+    def _within_limit(self, block: bytes) -> bytes:
+        """The events before the first that is too long, which goes back with all behind it."""
+        end = 0
+        for event in events(block):
+            if len(event) > self._limit:
+                self._rest[:0] = block[end:]
+                return block[:end]
+            end += len(event)
+        return block
 
 
 def events(block: bytes) -> Iterator[bytes]:
@@ -44,16 +68,19 @@ def events(block: bytes) -> Iterator[bytes]:
 
 def data(event: bytes) -> bytes:
     """The joined data lines of one event; empty for comments."""
+    event = event.removeprefix(b"\xef\xbb\xbf")  # a byte order mark may open a stream
     lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     found = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
     return b"\n".join(found)
 
 
-_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+# a blank line behind LF, CRLF or CR, also where the two lines end differently
+_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+_SEAM = max(map(len, _ENDS)) - 1
 
 
-def _last_end(block: bytes) -> int:
-    return max((at + len(end) for end in _ENDS if (at := block.rfind(end)) >= 0), default=0)
+def _last_end(block: bytearray, start: int) -> int:
+    return max((at + len(end) for end in _ENDS if (at := block.rfind(end, start)) >= 0), default=0)
 
 
 def _first_end(block: bytes, start: int) -> int:
