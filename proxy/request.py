@@ -36,7 +36,9 @@ def chat(rid: str, path: str, body: bytes, settings: Settings) -> Call:
         raise FieldInvalid(
             "messages", name="messages", why="it takes a list of at least one message"
         )
-    stream = fields.get("stream") or False
+    stream = fields.get("stream")
+    if stream is None:
+        stream = False
     if not isinstance(stream, bool):
         raise FieldInvalid("stream", name="stream", why="it takes true or false")
     return Call(
@@ -56,9 +58,9 @@ def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
     """The body as a JSON object, within the limits of depth and size."""
     if not body or body.isspace():
         raise BodyEmpty
-    openers = body.count(b"{") + body.count(b"[")
-    if openers + body.count(b",") > settings.json_items_max:
-        raise BodyTooManyItems(limit=settings.json_items_max)
+    openers, limit = _openers(body), settings.json_items_max
+    if openers + body.count(b",") > limit and _is_crowded(body, limit):
+        raise BodyTooManyItems(limit=limit)
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
@@ -71,6 +73,19 @@ def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
     if openers > settings.json_depth_max and _deeper_than(fields, settings.json_depth_max):
         raise BodyTooDeep(limit=settings.json_depth_max)
     return fields
+
+
+def _openers(body: bytes) -> int:
+    return body.count(b"{") + body.count(b"[")
+
+
+def _is_crowded(body: bytes, limit: int) -> bool:
+    """Whether brackets and commas are too many also without those inside of texts."""
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * limit:  # an item has two texts at most: its name and itself
+        return True
+    bare = b"".join(plain.split(b'"')[::2])
+    return _openers(bare) + bare.count(b",") > limit
 
 
 def _where(problem: orjson.JSONDecodeError) -> str:
@@ -140,4 +155,5 @@ def _end_user(fields: Mapping[str, Any]) -> str | None:
         return None
     if not isinstance(user, str):
         raise FieldInvalid("user", name="user", why="it takes a text")
-    return user[:END_USER_MAX] or None
+    # no database takes this character in a text, and the ledger must be able to book the name
+    return user.replace("\0", "")[:END_USER_MAX] or None
