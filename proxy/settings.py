@@ -6,17 +6,20 @@ while running: that is the snapshot's.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 PREFIX = "OPSCENTER_"
 FILE_NAME = "opscenter.env"
 SOCKET_PATH_MAX = 100  # bytes; the system takes 107
 DEFAULT_HOME = "~/.opscenter"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 T = TypeVar("T")
 
@@ -25,8 +28,15 @@ class SettingsError(ValueError):
     """A setting cannot be used; the sentence names it and says what would do."""
 
 
-def setting(default: Any, help: str, low: int | None = None, high: int | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
+def setting(
+    default: Any,
+    help: str,
+    low: int | None = None,
+    high: int | None = None,
+    one_of: tuple[str, ...] = (),
+) -> Any:
+    limits = {"low": low, "high": high, "one_of": one_of}
+    return field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +52,7 @@ class Settings:
     proxy_key_file: str = setting(
         "", "Pepper and provider-secret key of the proxies. Empty: HOME/secrets/proxy.json."
     )
-    log_level: str = setting("info", "debug, info, warning or error.")
+    log_level: str = setting("info", "debug, info, warning or error.", one_of=LOG_LEVELS)
 
     door_host: str = setting("127.0.0.1", "Address of the door, where apps call.")
     door_port: int = setting(8084, "Port of the door.", 0, 65535)
@@ -68,7 +78,7 @@ class Settings:
     callers_max: int = setting(20_000, "Keys and organisations that a worker remembers.", 10)
 
     body_max_bytes: int = setting(20 * 2**20, "Largest request body.", 1024)
-    json_depth_max: int = setting(64, "Deepest nesting of a request body.", 1, 500)
+    json_depth_max: int = setting(64, "Deepest nesting of a request body.", 1, 250)
     json_items_max: int = setting(500_000, "Most values in a request body.", 100)
     answer_max_bytes: int = setting(64 * 2**20, "Largest plain answer of a provider.", 1024)
     stream_buffer_bytes: int = setting(
@@ -90,24 +100,38 @@ class Settings:
     )
     echo_delay_ms: int = setting(15, "Pause of ops/echo between two pieces of a stream.", 0, 10_000)
 
+    def __post_init__(self) -> None:
+        if self.renew_ms * 2 > self.lease_ms:
+            raise SettingsError(
+                f"{PREFIX}RENEW_MS is {self.renew_ms}; it takes half of {PREFIX}LEASE_MS at most,"
+                " so that a hold outlives one renewal that fails."
+            )
+
     @property
     def run_dir(self) -> Path:
         """Sockets live here, so its path is kept short: a long home gets a private folder."""
         if self.run_dir_at:
-            return Path(self.run_dir_at).expanduser()
+            return absolute(self.run_dir_at)
         return short_run_dir(self.home)
 
     @property
     def proxy_keys(self) -> Path:
         if self.proxy_key_file:
-            return Path(self.proxy_key_file).expanduser()
+            return absolute(self.proxy_key_file)
         return self.home / "secrets" / "proxy.json"
 
     @property
     def redis(self) -> str:
         if self.redis_url:
             return self.redis_url
-        return f"unix://{self.run_dir / 'valkey.sock'}"
+        return f"unix://{quote(str(self.run_dir / 'valkey.sock'))}"
+
+
+def absolute(path: str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise SettingsError(f"{path!r} names the home of an unknown user.") from None
 
 
 def short_run_dir(home: Path) -> Path:
@@ -125,7 +149,7 @@ def load(kind: type[T], environ: Mapping[str, str], strict: bool = True) -> T:
     Any other OPSCENTER_ name is a mistake, told with the nearest right one; a worker is not
     strict, because the names of the planes above it are none of its business.
     """
-    home = Path(environ.get(PREFIX + "HOME") or DEFAULT_HOME).expanduser().absolute()
+    home = absolute(environ.get(PREFIX + "HOME") or DEFAULT_HOME)
     given = {**_file(home / FILE_NAME), **environ}
     given[PREFIX + "HOME"] = str(home)
     ours = {env_name(f): f for f in fields(kind)}  # type: ignore[arg-type]
@@ -154,21 +178,34 @@ def default_of(f: "Field[Any]") -> Any:
 
 def _file(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not text in UTF-8.") from None
     except OSError as problem:
         raise SettingsError(f"{path} cannot be read: {problem.strerror}.") from None
     values = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         name, equals, value = line.removeprefix("export ").partition("=")
         if not equals or not name.strip().startswith(PREFIX):
             raise SettingsError(f"{path} line {number}: expected {PREFIX}NAME=value.")
-        values[name.strip()] = value.strip().strip("'\"")
+        if name.strip() == PREFIX + "HOME":
+            raise SettingsError(f"{path} line {number}: {PREFIX}HOME is set in the environment.")
+        values[name.strip()] = _unquoted(value.strip())
     return values
+
+
+_whole_number = re.compile(r"-?[0-9]{1,18}").fullmatch
+
+
+def _unquoted(value: str) -> str:
+    """Without the pair of quotes around it, as a shell would read it."""
+    paired = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if paired else value
 
 
 def _value(f: "Field[Any]", text: str) -> Any:
@@ -181,11 +218,14 @@ def _value(f: "Field[Any]", text: str) -> Any:
             return False
         raise SettingsError(f"{name} is {text!r}; it takes on or off.")
     if isinstance(default, Path):
-        return Path(text).expanduser().absolute()
+        return absolute(text)
     if not isinstance(default, int):
-        return text
+        one_of = f.metadata.get("one_of")
+        if one_of and text.lower() not in one_of:
+            raise SettingsError(f"{name} is {text!r}; it takes {', '.join(one_of)}.")
+        return text.lower() if one_of else text
     low, high = f.metadata["low"], f.metadata["high"]
-    if not text.isascii() or not text.lstrip("-").isdigit():
+    if not _whole_number(text):
         raise SettingsError(f"{name} is {text!r}; it takes a whole number.")
     number = int(text)
     if (low is not None and number < low) or (high is not None and number > high):
