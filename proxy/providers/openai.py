@@ -1,6 +1,7 @@
 """The OpenAI dialect, which is also the door's own: bytes pass through wherever they can."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from proxy.types import Call, Deployment, Usage
 ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
 # what a caller can mend passes with its status; what he cannot is a bad gateway
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
+TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted
 TRANSIENT = frozenset({408, 498, 500, 502, 503, 504, 529})
 
 
@@ -34,9 +36,8 @@ class OpenAI:
         return headers
 
     def body(self, deployment: Deployment, call: Call) -> bytes:
-        asks_usage = not call.stream or call.usage_wanted
-        if asks_usage and deployment.upstream_model == call.fields["model"]:
-            return call.body
+        """Every field as it was read, never the bytes as they came: where a name stands twice in
+        them (`model`, `n`), the provider could read another one than was admitted."""
         fields = {**call.fields, "model": deployment.upstream_model}
         if call.stream:
             options = fields.get("stream_options") or {}
@@ -52,33 +53,54 @@ class OpenAI:
         return read_usage(usage) if isinstance(usage, dict) else None
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
-        message = mask(_message(answer), deployment.secret)
+        message = mask(_message(answer), deployment.secret)[:ERROR_TEXT_MAX]
         if status in (401, 403):
             return UpstreamKeyRefused(model=deployment.model)
         passed = status if status in PASSED_ON else 503 if status in TRANSIENT else 502
         problem = UpstreamRefused(passed, status=status, model=deployment.model, message=message)
-        if passed < 500 and status != 429:
-            problem.kind = "invalid_request_error"
+        if passed < 500:
+            problem.kind = "rate_limit_error" if passed == 429 else "invalid_request_error"
         return problem
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """OpenAI counts cached tokens inside the prompt and reasoning inside the completion."""
+    """OpenAI counts cached tokens inside the prompt and reasoning inside the completion; whatever
+    the parts say, together they are never more than the whole."""
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     if prompt is None and completion is None:
         return None
     into = _details(usage, "prompt_tokens_details")
     out = _details(usage, "completion_tokens_details")
-    cached, written = _count(into, "cached_tokens") or 0, _count(into, "cache_write_tokens") or 0
+    prompt, completion = prompt or 0, completion or 0
     reasoning = _count(out, "reasoning_tokens") or 0
-    tokens = {
-        "input": max((prompt or 0) - cached - written, 0),
-        "cache_read": cached,
-        "cache_write": written,
-        "output": max((completion or 0) - reasoning, 0),
-        "reasoning": reasoning,
-    }
+    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning  # some count it beside the completion, and their total says so
+    tokens = {**_parts("input", prompt, into, _INPUT), **_parts("output", completion, out, _OUTPUT)}
     return Usage({name: count for name, count in tokens.items() if count})
+
+
+_INPUT = (
+    ("cache_read", "cached_tokens"),
+    ("cache_write", "cache_write_tokens"),
+    ("audio_in", "audio_tokens"),
+    ("image_in", "image_tokens"),
+)
+_OUTPUT = (
+    ("reasoning", "reasoning_tokens"),
+    ("audio_out", "audio_tokens"),
+    ("image_out", "image_tokens"),
+)
+
+
+def _parts(
+    side: str, whole: int, details: Mapping[str, Any], classes: tuple[tuple[str, str], ...]
+) -> dict[str, int]:
+    """Disjoint classes that add up to the whole; what no detail claims is plain."""
+    parts = {}
+    for name, field in classes:
+        parts[name] = min(_count(details, field) or 0, whole)
+        whole -= parts[name]
+    return {side: whole, **parts}
 
 
 def mask(text: str, secret: str) -> str:
@@ -90,10 +112,12 @@ def _message(answer: bytes) -> str:
     try:
         whole = orjson.loads(answer)
     except orjson.JSONDecodeError:
-        return answer.decode("utf-8", "replace")[:ERROR_TEXT_MAX].strip() or "no message"
+        return answer.decode("utf-8", "replace").strip() or "no message"
+    if isinstance(whole, list) and whole:
+        whole = whole[0]  # some put their error into a list
     error = whole.get("error", whole) if isinstance(whole, dict) else whole
     message = error.get("message") if isinstance(error, dict) else error
-    return str(message or "no message")[:ERROR_TEXT_MAX]
+    return str(message or "no message")
 
 
 def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -104,6 +128,6 @@ def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
     # bool is an int to Python, and some providers send whole floats
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value)
+    return ceil(value) if 0 <= value <= TOKENS_MAX else None
