@@ -8,11 +8,13 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
 
 _pieces = re.compile(r"\s*(?:\w{1,8}|[^\w\s])|\s+")
+PIECES_MAX = 4_096  # tokens of an answer; the built-in model is sold with this maximum
 JSON = ((b"content-type", b"application/json"),)
 SSE = ((b"content-type", b"text/event-stream; charset=utf-8"),)
 
@@ -68,15 +70,16 @@ def _answer(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str, dict[str, i
     prompt = sum(token_count(_text(m)) for m in messages)
     tool = _wanted_tool(fields, messages)
     if tool is not None:
-        arguments = orjson.dumps(_example(tool.get("parameters") or {})).decode()
-        call = {"name": tool.get("name", ""), "arguments": arguments}
+        arguments = orjson.dumps(_example(tool.get("parameters"))).decode()
+        call = {"name": tool["name"], "arguments": arguments}
         calls = [{"id": "call_echo", "type": "function", "function": call}]
         message = {"role": "assistant", "content": None, "tool_calls": calls}
         return message, "tool_calls", _usage(prompt, token_count(arguments) + 1)
     text, finish = (_text(messages[-1]) if messages else "") or "…", "stop"
-    pieces = _pieces.findall(text)
-    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
-    if isinstance(limit, int) and len(pieces) > limit:
+    asked = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    limit = min(asked, PIECES_MAX) if isinstance(asked, int) else PIECES_MAX
+    pieces = [found[0] for found in islice(_pieces.finditer(text), limit + 1)]
+    if len(pieces) > limit:
         pieces, finish = pieces[:limit], "length"
     message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
     return message, finish, _usage(prompt, len(pieces))
@@ -103,29 +106,42 @@ def _wanted_tool(
     fields: Mapping[str, Any], messages: list[dict[str, Any]]
 ) -> dict[str, Any] | None:
     """The tool that must be called, or that the last message names; none after a tool's result."""
-    tools = [
-        t["function"] for t in fields.get("tools") or [] if isinstance(t, dict) and "function" in t
-    ]
+    tools = _tools(fields.get("tools"))
     choice = fields.get("tool_choice", "auto")
     if not tools or choice == "none" or (messages and messages[-1].get("role") == "tool"):
         return None
     if isinstance(choice, dict):
-        wanted = (choice.get("function") or {}).get("name")
-        return next((t for t in tools if t.get("name") == wanted), None)
+        wanted = choice.get("function")
+        name = wanted.get("name") if isinstance(wanted, dict) else None
+        return next((t for t in tools if t["name"] == name), None)
     named = _text(messages[-1]) if messages else ""
     return next(
-        (t for t in tools if t.get("name") and t["name"] in named),
-        tools[0] if choice == "required" else None,
+        (t for t in tools if t["name"] in named), tools[0] if choice == "required" else None
     )
 
 
-def _example(schema: Mapping[str, Any]) -> Any:
+def _tools(rows: Any) -> list[dict[str, Any]]:
+    """The functions among the tools; what has no name cannot be called."""
+    found = (
+        [t.get("function") for t in rows if isinstance(t, dict)] if isinstance(rows, list) else []
+    )
+    return [
+        f for f in found if isinstance(f, dict) and isinstance(f.get("name"), str) and f["name"]
+    ]
+
+
+def _example(schema: Any) -> Any:
     """A small value that fits a JSON schema."""
-    if "enum" in schema:
-        return schema["enum"][0]
+    if not isinstance(schema, dict):
+        return {}
+    options = schema.get("enum")
+    if isinstance(options, list) and options:
+        return options[0]
     kind = schema.get("type", "object")
     if kind == "object":
-        return {name: _example(part) for name, part in (schema.get("properties") or {}).items()}
+        properties = schema.get("properties")
+        found = properties.items() if isinstance(properties, dict) else ()
+        return {name: _example(part) for name, part in found}
     return {"string": "echo", "integer": 1, "number": 1.5, "boolean": True, "array": []}.get(
         str(kind)
     )
