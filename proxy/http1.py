@@ -1,4 +1,4 @@
-"""The thin HTTP/1.1 client of the request path: kept connections, deadlines, back-pressure.
+"""The thin HTTP/1.1 client of the request path: connections to each provider, kept and bounded.
 
 It knows nothing of providers and follows no redirect. Everything that is not on the request path
 uses a client of its own.
@@ -7,33 +7,21 @@ uses a client of its own.
 import asyncio
 import errno
 import os
+import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-import httptools
-
+from proxy.connection import Answer, Broken, Connection, Stale, TooLate, Unreachable
 from proxy.metrics import Metrics
 from proxy.settings import Settings
 
-HEADER_BYTES_MAX = 64 * 1024
-HEADERS_MAX = 200
+__all__ = ["Broken", "Client", "Exhausted", "Origin", "Pool", "Stale", "TooLate", "Unreachable"]
 
+ORIGINS_MAX = 10_000  # URLs that are remembered taken apart
+SWEEP_GRACE_S = 0.005  # timers ring a little early
 Headers = tuple[tuple[bytes, bytes], ...]
-
-
-class Unreachable(Exception):
-    """No connection to the server, or it ended before an answer."""
-
-
-class TooLate(Exception):
-    """A phase took longer than its deadline: `connect`, `first byte`, `idle` or `total`."""
-
-
-class Broken(Exception):
-    """The server sent what is no HTTP, or ended inside an answer."""
 
 
 class Exhausted(Exception):
@@ -54,7 +42,9 @@ class Origin:
             raise ValueError(f"{parts.scheme}://{parts.hostname} is no address of a provider")
         tls = parts.scheme == "https"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.hostname, parts.port or (443 if tls else 80), tls), target.encode()
+        host = parts.hostname.encode("ascii" if ":" in parts.hostname else "idna").decode()
+        port = parts.port or (443 if tls else 80)
+        return cls(host, port, tls), quote(target, safe="/%:@!$&'()*+,;=~?[]").encode()
 
     @property
     def authority(self) -> bytes:
@@ -66,201 +56,12 @@ class Origin:
         )
 
 
-class Connection(asyncio.Protocol):
-    """One connection; at most one request runs on it at a time."""
-
-    def __init__(self, pool: "Pool") -> None:
-        self.pool = pool
-        self.loop = asyncio.get_running_loop()
-        self.transport: asyncio.Transport | None = None
-        self.served = 0
-        self.idle_since = 0.0
-        self._begin()
-
-    def _begin(self) -> None:
-        # per request
-        self.parser = httptools.HttpResponseParser(self)
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.started = False  # the head has come
-        self.complete = False
-        self.problem: Exception | None = None
-        self._header_bytes = 0
-        self._chunks: deque[bytes] = deque()
-        self._waiting = 0  # bytes in _chunks
-        self._paused = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._deadline = self._last_deadline = 0.0
-        self._phase = ""
-        self._timer: asyncio.TimerHandle | None = None
-
-    # asyncio's side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        if not self.complete and self.problem is None:
-            self.problem = (
-                Broken("it ended inside the answer") if self.started else Unreachable("it hung up")
-            )
-        self.pool.forget(self)
-        self._wake()
-
-    def eof_received(self) -> bool:
-        if self.started and not self.complete:
-            # an answer without a length ends with its connection
-            framed = {name for name, _ in self.headers} & {b"content-length", b"transfer-encoding"}
-            self.complete = not framed
-        return False
-
-    def data_received(self, data: bytes) -> None:
-        if self.complete:  # nobody asked
-            return self.abort(Broken("it sent more than the answer"))
-        if self._timer is not None:
-            self._await_phase("idle", self.pool.settings.idle_timeout_ms)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.abort(Broken("it wants to change the protocol"))
-        except httptools.HttpParserError:
-            self.abort(self.problem or Broken("it is not HTTP"))
-
-    # httptools' side
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > HEADER_BYTES_MAX or len(self.headers) >= HEADERS_MAX:
-            self.problem = Broken("its head is too large")
-            raise ValueError("head too large")
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-        if self.status >= 200:
-            self.started = True
-            self._wake()
-
-    def on_body(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._waiting += len(data)
-        if (
-            self._waiting > self.pool.settings.stream_buffer_bytes
-            and not self._paused
-            and self.transport
-        ):
-            self._paused = True
-            self.transport.pause_reading()
-        self._wake()
-
-    def on_message_complete(self) -> None:
-        if self.status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
-            self.headers.clear()
-            return
-        self.complete = True
-        self._wake()
-
-    # the caller's side
-
-    async def request(self, head: bytes, body: bytes) -> None:
-        """Sends a request and waits for the head of its answer."""
-        assert self.transport is not None
-        settings = self.pool.settings
-        self._last_deadline = self.loop.time() + settings.total_timeout_ms / 1000
-        self._await_phase("first byte", settings.first_byte_timeout_ms)
-        self._arm()
-        self.transport.writelines((head, body))
-        while not self.started:
-            await self._wait()
-
-    async def read(self) -> bytes | None:
-        """The next piece of the body as it came, or None at its end."""
-        while not self._chunks:
-            if self.complete:
-                self.release()
-                return None
-            await self._wait()
-        chunk = self._chunks.popleft()
-        self._waiting -= len(chunk)
-        if self._paused and not self._waiting and self.transport is not None:
-            self._paused = False
-            self.transport.resume_reading()
-        return chunk
-
-    def release(self) -> None:
-        """The answer has been read: the connection may serve again, if both sides want it."""
-        self._disarm()
-        if self.transport is None:
-            return
-        if self.parser.should_keep_alive() and not self._chunks and not self.transport.is_closing():
-            self.served += 1
-            self._begin()
-            self.complete = True  # until the next request, nothing may come
-            self.pool.give_back(self)
-        else:
-            self.close()
-
-    def close(self) -> None:
-        """Ends the connection, and with it whatever the server was still doing for us."""
-        self._disarm()
-        self.pool.forget(self)
-        if self.transport is not None:
-            self.transport.abort()
-
-    def abort(self, problem: Exception) -> None:
-        self.problem = problem
-        self.close()
-        self._wake()
-
-    def reopen(self) -> None:
-        """A kept connection takes its next request."""
-        self._begin()
-
-    async def _wait(self) -> None:
-        if self.problem is not None:
-            raise self.problem
-        self._waiter = self.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-        if self.problem is not None and not self._chunks and not self.complete:
-            raise self.problem
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # deadlines: one timer per request that looks again when it rings too early
-
-    def _await_phase(self, phase: str, milliseconds: int) -> None:
-        self._phase = phase
-        self._deadline = min(self.loop.time() + milliseconds / 1000, self._last_deadline)
-
-    def _arm(self) -> None:
-        self._timer = self.loop.call_at(self._deadline, self._ring)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        now = self.loop.time()
-        if (
-            self._paused and now < self._last_deadline
-        ):  # we do not read: it is not the server's fault
-            self._deadline = min(
-                now + self.pool.settings.idle_timeout_ms / 1000, self._last_deadline
-            )
-        if now < self._deadline:
-            return self._arm()
-        self.abort(TooLate("total" if now >= self._last_deadline else self._phase))
-
-
 class Pool:
-    """Connections to one origin: bounded, kept, last used first."""
+    """Connections to one origin: bounded, kept, last used first.
+
+    A place is the right to one open connection. Who ends with a connection hands it, or its place,
+    to whoever has waited longest; nobody who comes later can take it from him.
+    """
 
     def __init__(
         self, origin: Origin, settings: Settings, metrics: Metrics, tls: ssl.SSLContext
@@ -269,10 +70,12 @@ class Pool:
         self.settings = settings
         self._metrics = metrics
         self._tls = tls if origin.tls else None
-        self._idle: deque[Connection] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._places = 0  # in use: open connections, and those being opened
         self._open: set[Connection] = set()
-        self._opening = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._idle: deque[Connection] = deque()  # the longest unused first
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._sweeper: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -280,76 +83,119 @@ class Pool:
 
     async def take(self, fresh: bool = False) -> Connection:
         """A connection for one request; `fresh` when a kept one has just disappointed."""
-        loop = asyncio.get_running_loop()
+        give_up_at = self._loop.time() + self.settings.upstream_wait_ms / 1000
         while True:
             while self._idle and not fresh:
                 connection = self._idle.pop()
-                idle_s = loop.time() - connection.idle_since
-                if connection.transport is None or idle_s > self.settings.upstream_idle_ms / 1000:
-                    connection.close()
-                    continue
-                connection.reopen()
-                return connection
-            if len(self._open) + self._opening < self.settings.upstream_connections:
-                return await self._connect()
-            if fresh and self._idle:
+                if self._is_young(connection):
+                    return connection
+                connection.close()
+            if self._places >= self.settings.upstream_connections and self._idle:
                 self._idle.popleft().close()
-                continue
-            await self._wait_for_one()
+            if self._places < self.settings.upstream_connections:
+                self._places += 1
+                return await self._connect()
+            handed = await self._turn(give_up_at)
+            if handed is None:
+                return await self._connect()
+            if not fresh and self._is_young(handed):
+                return handed
+            if handed in self._open:  # its place is ours
+                self._open.discard(handed)
+                handed.close()
+                return await self._connect()
 
     def give_back(self, connection: Connection) -> None:
-        connection.idle_since = connection.loop.time()
-        self._idle.append(connection)
-        self._wake_one()
+        connection.idle_since = self._loop.time()
+        if not self._hand_over(connection):
+            self._idle.append(connection)
+            if self._sweeper is None:
+                self._sweep()
 
     def forget(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        self._wake_one()
+        if connection in self._open:
+            self._open.discard(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            self._free_place()
 
     def close(self) -> None:
         for connection in list(self._open):
             connection.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _is_young(self, connection: Connection) -> bool:
+        idle_s = self._loop.time() - connection.idle_since
+        return connection.usable and idle_s <= self.settings.upstream_idle_ms / 1000
 
     async def _connect(self) -> Connection:
-        loop, at = asyncio.get_running_loop(), self.origin
-        self._opening += 1
+        """Opens a connection on a place that has been taken; gives the place back if it cannot."""
+        at = self.origin
         self._metrics.add(self._metrics.connects)
         try:
             async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
-                _, connection = await loop.create_connection(
+                _, connection = await self._loop.create_connection(
                     lambda: Connection(self), at.host, at.port, ssl=self._tls
                 )
-        except TimeoutError:
-            raise TooLate("connect") from None
-        except (OSError, ssl.SSLError) as problem:
-            raise Unreachable(_words(problem)) from None
-        finally:
-            self._opening -= 1
+        except BaseException as problem:
+            self._free_place()
+            if isinstance(problem, TimeoutError):
+                raise TooLate("connect") from None
+            if isinstance(problem, OSError | UnicodeError):
+                raise Unreachable(_words(problem)) from None
+            raise
         self._open.add(connection)
+        if connection.transport is None:  # it ended before anybody could use it
+            connection.close()
+            raise Unreachable("it hung up")
         return connection
 
-    async def _wait_for_one(self) -> None:
+    async def _turn(self, give_up_at: float) -> Connection | None:
+        """A kept connection, or None for the place of one that has ended."""
         if len(self._waiters) >= self.settings.upstream_waiters_max:
             raise Exhausted
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(self.settings.upstream_wait_ms / 1000):
-                await waiter
-        except TimeoutError:
-            raise Exhausted from None
-        finally:
+            async with asyncio.timeout_at(give_up_at):
+                return await waiter
+        except BaseException as problem:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+            elif not waiter.cancelled():  # served and given up in one moment: the next one's luck
+                self._return(waiter.result())
+            if isinstance(problem, TimeoutError):
+                raise Exhausted from None
+            raise
 
-    def _wake_one(self) -> None:
+    def _return(self, handed: Connection | None) -> None:
+        if handed is None:
+            self._free_place()
+        elif handed in self._open:
+            self.give_back(handed)
+
+    def _free_place(self) -> None:
+        if not self._hand_over(None):
+            self._places -= 1
+
+    def _hand_over(self, what: Connection | None) -> bool:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                waiter.set_result(what)
+                return True
+        return False
+
+    def _sweep(self) -> None:
+        """Closes what has been unused for too long, and looks again when the next one is due."""
+        self._sweeper = None
+        while self._idle and not self._is_young(self._idle[0]):
+            self._idle.popleft().close()
+        if self._idle:
+            due = self._idle[0].idle_since + self.settings.upstream_idle_ms / 1000
+            self._sweeper = self._loop.call_at(due + SWEEP_GRACE_S, self._sweep)
 
 
 class Client:
@@ -363,10 +209,10 @@ class Client:
         self._tls = ssl.create_default_context()
 
     def waiting(self, url: str) -> int:
-        pool = self._pools.get(Origin.of(url)[0])
+        pool = self._pools.get(self._at(url)[0])
         return pool.waiting if pool else 0
 
-    async def post(self, url: str, headers: Headers, body: bytes) -> Connection:
+    async def post(self, url: str, headers: Headers, body: bytes) -> Answer:
         """Sends one request; a kept connection that had already ended is replaced once."""
         origin, target = self._at(url)
         pool = self._pools.get(origin)
@@ -375,11 +221,11 @@ class Client:
         head = _head(origin, target, headers, len(body))
         connection = await pool.take()
         try:
-            return await _send(connection, head, body)
-        except Unreachable:
-            if not connection.served:
-                raise
-        return await _send(await pool.take(fresh=True), head, body)
+            return await connection.request(head, body)
+        except Stale:
+            pass
+        connection = await pool.take(fresh=True)
+        return await connection.request(head, body)
 
     def close(self) -> None:
         for pool in self._pools.values():
@@ -388,25 +234,21 @@ class Client:
     def _at(self, url: str) -> tuple[Origin, bytes]:
         found = self._origins.get(url)
         if found is None:
-            if len(self._origins) > 10_000:
+            if len(self._origins) >= ORIGINS_MAX:
                 self._origins.clear()
-            found = self._origins[url] = Origin.of(url)
+            try:
+                found = self._origins[url] = Origin.of(url)
+            except ValueError:
+                raise Unreachable("its base URL is no http:// or https:// address") from None
         return found
-
-
-async def _send(connection: Connection, head: bytes, body: bytes) -> Connection:
-    try:
-        await connection.request(head, body)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _head(origin: Origin, target: bytes, headers: Headers, length: int) -> bytes:
     lines = [b"POST ", target, b" HTTP/1.1\r\nhost: ", origin.authority]
     for name, value in headers:
         lines += (b"\r\n", name, b": ", value)
+    if any(b"\r" in value or b"\n" in value for _, value in headers):
+        raise Unreachable("its key or a header holds a line break")
     lines.append(b"\r\ncontent-length: %d\r\n\r\n" % length)
     return b"".join(lines)
 
@@ -414,6 +256,10 @@ def _head(origin: Origin, target: bytes, headers: Headers, length: int) -> bytes
 def _words(problem: Exception) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({problem.verify_message})"
+    if isinstance(problem, ssl.SSLError) and problem.reason:
+        return f"no TLS with it ({problem.reason.lower().replace('_', ' ')})"
+    if isinstance(problem, socket.gaierror) and problem.strerror:
+        return problem.strerror.lower()
     number = problem.errno if isinstance(problem, OSError) else None
     if number is not None and number in errno.errorcode:
         return os.strerror(number).lower()
