@@ -34,7 +34,7 @@ LABEL org.opencontainers.image.title="Ops-Center" \
 RUN groupadd --gid 10001 opscenter \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/opscenter \
        --shell /usr/sbin/nologin opscenter \
-    && install -d -o opscenter -g opscenter -m 0700 /var/lib/opscenter
+    && install -d -o opscenter -g opscenter -m 0700 /var/lib/opscenter /var/lib/opscenter-keys
 
 COPY --from=build /opt/opscenter /opt/opscenter
 COPY deploy/healthcheck.py /opt/opscenter/healthcheck.py
