@@ -9,8 +9,8 @@ import asyncio
 import random
 import ssl
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -21,7 +21,9 @@ from proxy.scripts import SCRIPTS, Script
 Word = bytes | int
 Reply = Any  # what Redis answered: bytes, int, None or a list of these
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.5
+HEALTHY_AFTER_S = 1.0  # a connection that lived so long did not fail at its start
 WATCH_S = 0.02  # how often deadlines are looked at
+HARMLESS = ("NOPERM", "ERR unknown")  # what a server says that takes no SCRIPT LOAD
 
 
 class RedisDown(Exception):
@@ -36,14 +38,19 @@ class Address:
     port: int
     socket: str
     user: str
-    password: str
+    password: str = field(repr=False)
     db: int
     tls: bool
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        parts = urlsplit(url)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        """Reads what redis-py reads, in the same way; no error repeats a piece of the URL."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 6379
+        except ValueError:
+            raise ValueError("the host or the port of a Redis URL cannot be read") from None
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.scheme == "unix" and parts.path:
             socket, path = unquote(parts.path), ""
         elif parts.scheme in ("redis", "rediss") and parts.hostname:
@@ -51,14 +58,17 @@ class Address:
         else:
             raise ValueError("a Redis URL starts with redis://HOST, rediss://HOST or unix:///PATH")
         db = query.get("db") or path or "0"
-        if not db.isdigit():
-            raise ValueError(f"a Redis URL ends with the number of a database, not {db!r}")
+        if not (db.isascii() and db.isdigit() and len(db) < 10):
+            raise ValueError(
+                "the database of a Redis URL is a number; % and / in a password are"
+                " written as %25 and %2F"
+            )
         return cls(
             host=parts.hostname or "",
-            port=parts.port or 6379,
+            port=port,
             socket=socket,
-            user=unquote(parts.username or query.get("username", "")),
-            password=unquote(parts.password or query.get("password", "")),
+            user=unquote(parts.username or "") or query.get("username", ""),
+            password=unquote(parts.password or "") or query.get("password", ""),
             db=int(db),
             tls=parts.scheme == "rediss",
         )
@@ -67,12 +77,14 @@ class Address:
 class _Connection(asyncio.Protocol):
     """One connection: commands out, replies in, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[["_Connection"], None]) -> None:
+        self.lost = lost  # told at once, so that nothing is sent to where nobody answers
         self.reader = hiredis.Reader(notEnoughData=_NOTHING)
         self.waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()
         self.transport: asyncio.Transport | None = None
         self.loop = asyncio.get_running_loop()
-        self.closed = self.loop.create_future()
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self.problem = "the connection to Redis ended"
         self._out: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,18 +92,25 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.lost(self)
         while self.waiting:
             future = self.waiting.popleft()[1]
             if not future.done():
-                future.set_exception(RedisDown("the connection to Redis ended"))
+                future.set_exception(RedisDown(self.problem))
         if not self.closed.done():
             self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self.reader.feed(data)
+        try:
+            self._answer_waiting()
+        except hiredis.ProtocolError:
+            self.fail("what answers at Redis' address is not Redis")
+
+    def _answer_waiting(self) -> None:
         while (reply := self.reader.gets()) is not _NOTHING:
             if not self.waiting:
-                return self.fail()
+                return self.fail("Redis answered what nobody asked")
             future = self.waiting.popleft()[1]
             if future.done():
                 continue
@@ -116,9 +135,10 @@ class _Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """A late answer condemns the connection: the ones behind it would be later still."""
         if self.waiting and self.waiting[0][0] < now:
-            self.fail()
+            self.fail("Redis did not answer in time")
 
-    def fail(self) -> None:
+    def fail(self, problem: str = "") -> None:
+        self.problem = problem or self.problem
         if self.transport is not None:
             self.transport.abort()
 
@@ -146,8 +166,9 @@ class Pipe:
         self.address = Address.parse(url)
         self.timeout_s = timeout_ms / 1000
         self.connect_s = connect_ms / 1000
-        self.backlog_max = backlog_max
+        self.backlog_max = max(backlog_max // connections, 1)  # of each connection
         self.problem = "not connected yet"  # why it is down, for people
+        self._tls = ssl.create_default_context() if self.address.tls else None
         self._ready: list[_Connection] = []
         self._next = 0
         self._count = connections
@@ -176,7 +197,7 @@ class Pipe:
     def send(self, *command: Word) -> "asyncio.Future[Reply]":
         """Queues a command and returns its reply to come; raises RedisDown at once when down."""
         if not self._ready:
-            raise RedisDown("Redis is not reachable")
+            raise RedisDown(f"Redis is not reachable: {self.problem}")
         self._next = (self._next + 1) % len(self._ready)
         connection = self._ready[self._next]
         if len(connection.waiting) >= self.backlog_max:
@@ -202,35 +223,46 @@ class Pipe:
     async def _keep(self, tried: asyncio.Event) -> None:
         """Keeps one connection up: connect, hand out, wait for its end, back off with jitter."""
         backoff = BACKOFF_MIN_S
+        loop = asyncio.get_running_loop()
         while True:
-            connection = None
+            started = loop.time()
             try:
-                async with asyncio.timeout(max(self.connect_s, self.timeout_s)):
+                async with asyncio.timeout(self.connect_s + self.timeout_s):
                     connection = await self._connect()
-            except (OSError, TimeoutError, RedisDown, hiredis.ReplyError) as problem:
+                if connection.transport is not None:
+                    self._ready.append(connection)
+                    self.problem = ""
+                tried.set()
+                await self._until_closed(connection)
+                self.problem = connection.problem
+            except TimeoutError:
+                self.problem = "Redis did not answer in time"
+            except (OSError, UnicodeError, RedisDown, hiredis.HiredisError) as problem:
                 self.problem = str(problem) or type(problem).__name__
             tried.set()
-            if connection is None:
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
-                backoff = min(backoff * 2, BACKOFF_MAX_S)
-                continue
-            backoff = BACKOFF_MIN_S
-            self._ready.append(connection)
-            try:
-                await connection.closed
-            finally:
-                if connection in self._ready:
-                    self._ready.remove(connection)
-                connection.fail()
+            if loop.time() - started > HEALTHY_AFTER_S:
+                backoff = BACKOFF_MIN_S
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
+            backoff = min(backoff * 2, BACKOFF_MAX_S)
+
+    async def _until_closed(self, connection: _Connection) -> None:
+        try:
+            await connection.closed
+        finally:
+            self._lost(connection)
+            connection.fail()
+
+    def _lost(self, connection: _Connection) -> None:
+        if connection in self._ready:
+            self._ready.remove(connection)
 
     async def _connect(self) -> _Connection:
         loop, at = asyncio.get_running_loop(), self.address
-        connection = _Connection()
+        connection = _Connection(self._lost)
         if at.socket:
             await loop.create_unix_connection(lambda: connection, at.socket)
         else:
-            context = ssl.create_default_context() if at.tls else None
-            await loop.create_connection(lambda: connection, at.host, at.port, ssl=context)
+            await loop.create_connection(lambda: connection, at.host, at.port, ssl=self._tls)
         try:
             await self._greet(connection)
         except BaseException:
@@ -251,7 +283,8 @@ class Pipe:
         replies = await asyncio.gather(*sent, return_exceptions=True)
         for nth, reply in enumerate(replies):
             # a server may refuse SCRIPT LOAD: then each script travels with its call
-            harmless = nth >= len(hello) and not str(reply).startswith("LOADING")
+            refused = isinstance(reply, hiredis.ReplyError)
+            harmless = refused and nth >= len(hello) and str(reply).startswith(HARMLESS)
             if isinstance(reply, BaseException) and not harmless:
                 raise reply
 
