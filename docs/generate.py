@@ -67,7 +67,9 @@ def _declared(f: "Field[Any]") -> Row:
         return f"`{env_name(f)}`", "`on`" if default else "`off`", "on or off"
     if isinstance(default, int):
         return f"`{env_name(f)}`", f"`{default}`", _range(f.metadata["low"], f.metadata["high"])
-    kind = "a path" if isinstance(default, Path) else "a text"
+    kind = " or ".join(f.metadata.get("one_of", ())) or "a text"
+    if isinstance(default, Path):
+        kind = "a path"
     return f"`{env_name(f)}`", f"`{default}`" if str(default) else "empty", kind
 
 
