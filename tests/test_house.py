@@ -91,6 +91,13 @@ def test_no_file_grows_beyond_reading() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_has_a_map(package: str) -> None:
+    """Its __init__.py says what is in it; without one, any other distribution could add to it."""
+    folders = {path.parent for path in modules(package)}
+    assert [name_of(one) for one in sorted(folders) if not (one / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_says_what_it_is_for(package: str) -> None:
     silent = [
         name_of(p) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))
