@@ -26,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 SECONDS = 60.0  # the longest wait for any one step
 PROMISED_SECONDS = 120.0  # to the first paid answer
 LOOK_SECONDS = 0.05
+README_CALLS = 2
 GRANTED = Decimal(10_000)  # credits of the first organisation
+README_DOOR = "http://127.0.0.1:8084/v1"
 SAID = "Hello, Ops-Center! What does a word cost?"
 KEY = re.compile(r"sk_ops_[0-9A-Za-z]{50}")
 CURL = re.compile(r"^  curl (?:.*\\\n)+.*", re.MULTILINE)
@@ -72,15 +74,15 @@ class Machine:
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
-    def booked(self, *requests: str) -> dict[str, Decimal]:
-        """Id -> cost of all that is in the ledger, as soon as these are among it."""
+    def booked(self, count: int) -> dict[str, Decimal]:
+        """Id -> cost of all that is in the ledger, as soon as so many requests are."""
         deadline = time.monotonic() + SECONDS
         while True:
             rows = map(json.loads, self.run("usage", "tail").splitlines())
             found = {row["id"]: Decimal(str(row["cost"])) for row in rows}
-            if set(requests) <= set(found):
+            if len(found) >= count:
                 return found
-            assert time.monotonic() < deadline, (requests, found)
+            assert time.monotonic() < deadline, found
             time.sleep(LOOK_SECONDS)
 
 
@@ -138,9 +140,10 @@ def test_p33_quickstart(machine: Machine) -> None:
     assert time.monotonic() - machine.begun < PROMISED_SECONDS
 
     plain, streamed = call_with_the_sdk(machine)
-    booked = machine.booked(first, plain, streamed)
+    follow_the_readme(machine)
+    booked = machine.booked(3 + README_CALLS)
 
-    assert len(booked) == 3
+    assert {first, plain, streamed} <= set(booked)
     assert booked[plain] == booked[streamed] > 0, "a stream costs what the plain answer costs"
     balance = json.loads(machine.run("credits", "balance"))
     assert Decimal(str(balance["remaining"])) == GRANTED - sum(booked.values())
@@ -193,6 +196,28 @@ def call_with_the_sdk(machine: Machine) -> tuple[str, str]:
     assert "".join(part.choices[0].delta.content or "" for part in parts) == SAID
     assert len(parts) > 5, "it came in pieces"
     return raw.headers["x-ops-request-id"], streaming.headers["x-ops-request-id"]
+
+
+def follow_the_readme(machine: Machine) -> None:
+    """Its blocks as they stand there, but for the port and the key of this machine."""
+    text = (ROOT / "README.md").read_text().replace(README_DOOR, machine.door)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    [curl] = [code for _, code in blocks if code.startswith("curl ")]
+    environ = {"PATH": os.environ["PATH"], "NO_PROXY": "*", "KEY": machine.key}
+    done = subprocess.run(
+        ["bash", "-c", curl], env=environ, capture_output=True, timeout=SECONDS, check=True
+    )
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "Hello"
+
+    [sdk] = [code for language, code in blocks if language == "python"]
+    names: dict[str, Any] = {}
+    exec(sdk.replace("sk_ops_...", machine.key), names)
+    with names["client"]:
+        assert names["answer"].choices[0].message.content == "Hello"
+
+    [commands] = [code for _, code in blocks if code.startswith("./opscenter ")]
+    for line in commands.splitlines():
+        machine.run(*line.partition("#")[0].split()[1:])
 
 
 def _family(pid: int) -> list[int]:
