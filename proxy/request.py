@@ -64,7 +64,7 @@ def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        if "recursion" in str(problem).lower():
+        if "depth" in problem.msg:
             raise BodyTooDeep(limit=settings.json_depth_max) from None
         raise BodyInvalid(why=_where(problem)) from None
     if not isinstance(fields, dict):

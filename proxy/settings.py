@@ -34,9 +34,10 @@ def setting(
     low: int | None = None,
     high: int | None = None,
     one_of: tuple[str, ...] = (),
+    secret: bool = False,
 ) -> Any:
     limits = {"low": low, "high": high, "one_of": one_of}
-    return field(default=default, metadata={"help": help, **limits})
+    return field(default=default, repr=not secret, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Settings:
     redis_url: str = setting(
         "",
         "Redis or Valkey: redis://, rediss:// or unix://. Empty: the server that `up` brings.",
+        secret=True,
     )
     run_dir_at: str = setting("", "Folder for sockets and pids. Empty: HOME/run, or a short one.")
     proxy_key_file: str = setting(
@@ -156,8 +158,8 @@ def load(kind: type[T], environ: Mapping[str, str], strict: bool = True) -> T:
     names = set(ours) | RESERVED
     for name in given:
         if strict and name.startswith(PREFIX) and name not in names:
-            near = get_close_matches(name, names, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            near = get_close_matches(name[len(PREFIX) :], [n[len(PREFIX) :] for n in names], 1)
+            hint = f" Did you mean {PREFIX}{near[0]}?" if near else ""
             raise SettingsError(f"{name} is not a setting of Ops-Center.{hint}")
     values = {f.name: _value(f, given[n]) for n, f in ours.items() if given.get(n, "") != ""}
     return kind(**values)
