@@ -45,9 +45,9 @@ bench-smoke: environment ## Seconds of load over a whole Ops-Center; every charg
 docs: environment ## Generate the generated pages anew
 	$(PYTHON) -m docs.generate
 
-lock: ## Resolve requirements.lock and .ci/dev.lock anew (needs uv)
-	$(LOCK) --extra build pyproject.toml -o requirements.lock
-	$(LOCK) --extra dev --extra build -c requirements.lock pyproject.toml -o .ci/dev.lock
+lock: ## Resolve both lock files (needs uv); newer versions: make lock ARGS=--upgrade
+	$(LOCK) $(ARGS) --extra build pyproject.toml -o requirements.lock
+	$(LOCK) $(ARGS) --extra dev --extra build -c requirements.lock pyproject.toml -o .ci/dev.lock
 
 image: ## Build the container image with podman
 	.ci/image build
