@@ -6,8 +6,9 @@ Does nothing where any organisation exists. What it returns is shown once and st
 import uuid
 from dataclasses import dataclass, field
 
-from control import ledger, passwords, sql
+from control import passwords, sql
 from control.access import NewKey, add_key, add_organisation
+from control.books import ledger
 from control.database import Connection
 from control.money import UCR_PER_CREDIT
 from control.secrets import unlock

@@ -16,13 +16,13 @@ from fastapi import APIRouter
 
 from control import migrate, sql
 from control.app import CORE, Swap, create_app
+from control.books.publish import Publisher
 from control.database import AWAY, DatabaseError, connect_patiently
 from control.edge import Edge
 from control.lifecycle import Lifecycle
 from control.listen import StartError, listening, serve_both, signals
 from control.logins import Logins
 from control.passwords import Passwords
-from control.publish import Publisher
 from control.secrets import SecretError, Secrets, unlock
 from control.settings import ControlSettings
 from control.state import State

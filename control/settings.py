@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from control import servers
+from control.machine import servers
 from proxy import settings as proxy_settings
 from proxy.settings import Settings as ProxySettings
 from proxy.settings import setting

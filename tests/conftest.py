@@ -1,6 +1,7 @@
 """Real servers for every test: one Valkey and one PostgreSQL per worker, a database of it per test.
 
-They come from control/servers.py, live in a short folder and die with pytest, however it ends.
+They come from control/machine/servers.py, live in a short folder and die with pytest, however it
+ends.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ import asyncpg
 import pytest
 import redis
 
-from control import servers
-from control.embedded import postgres, valkey
+from control.machine import servers
+from control.machine.embedded import postgres, valkey
 
 T = TypeVar("T")
 

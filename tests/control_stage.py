@@ -1,5 +1,6 @@
 """A control plane for tests: the real application on real servers, called without a socket."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import orjson
 
 from control import bootstrap, main, secrets, settings
 from control.app import create_app
+from control.books.drain import Drain
 from control.edge import Edge
 from control.state import LOCAL, State
 
@@ -145,7 +147,7 @@ async def book(api: Stage, organisation: str, person: str, number: int, cost: in
 
 @contextlib.asynccontextmanager
 async def stage(
-    home: Path, database_url: str, redis_url: str, **given: str
+    home: Path, database_url: str, redis_url: str, drained: bool = True, **given: str
 ) -> AsyncIterator[Stage]:
     """Set up as on the first day, with its first administrator."""
     environ = {
@@ -153,7 +155,7 @@ async def stage(
         "OPSCENTER_DATABASE_URL": database_url,
         "OPSCENTER_REDIS_URL": redis_url,
         "OPSCENTER_CONTROL_WAIT_S": "5",
-        "OPSCENTER_DATABASE_POOL_MAX": "4",
+        "OPSCENTER_DATABASE_POOL_MAX": "6",
         **{f"OPSCENTER_{name.upper()}": value for name, value in given.items()},
     }
     wanted = settings.load(environ)
@@ -163,4 +165,15 @@ async def stage(
             first = await bootstrap.setup(wanted, conn)
         assert first is not None
         edge = Edge(create_app(state), wanted, state.counters)
-        yield Stage(state, edge, first, token=first.api_key)
+        async with draining(state) if drained else contextlib.nullcontext():
+            yield Stage(state, edge, first, token=first.api_key)
+
+
+@contextlib.asynccontextmanager
+async def draining(state: State) -> AsyncIterator[None]:
+    """The drain beside the control plane: without it no grant reaches Redis."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(Drain(state.pool, state.redis, lease_ms=12_000).run(stop))
+    yield
+    stop.set()
+    await task

@@ -21,6 +21,13 @@ async def api(home: Path, database_url: str, redis_url: str) -> AsyncIterator[St
         yield made
 
 
+@pytest.fixture
+async def alone(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Stage]:
+    """Without a drain: what waits in an outbox stays there."""
+    async with stage(home, database_url, redis_url, drained=False) as made:
+        yield made
+
+
 async def audited(api: Stage) -> list[str]:
     rows = await api.state.pool.fetch("SELECT action FROM audit ORDER BY id")
     return [row["action"] for row in rows]
@@ -104,6 +111,9 @@ class Away:
     async def organisation(self, organisation: str) -> bool:
         return False
 
+    async def pool(self, organisation: str) -> bool:
+        return False
+
     async def snapshot(self) -> bool:
         return False
 
@@ -111,13 +121,13 @@ class Away:
         return False
 
 
-async def test_without_redis_a_change_is_accepted_and_waits(api: Stage) -> None:
+async def test_without_redis_a_change_is_accepted_and_waits(alone: Stage) -> None:
     """202: recorded, but the proxies do not know yet; the outbox delivers it."""
-    state = replace(api.state, publisher=Away())
-    lonely = replace(api, app=Edge(create_app(state), state.settings, state.counters))
+    state = replace(alone.state, publisher=Away())
+    lonely = replace(alone, app=Edge(create_app(state), state.settings, state.counters))
     reply = await lonely.post(KEYS, {"name": "app"}, idempotency_key="one")
     assert reply.status == 202
-    waiting = await api.state.pool.fetch("SELECT id FROM outbox_record WHERE kind = 'k'")
+    waiting = await alone.state.pool.fetch("SELECT id FROM outbox_record WHERE kind = 'k'")
     assert reply.json["id"] in {row["id"] for row in waiting}
-    again = await api.post(KEYS, {"name": "app"}, idempotency_key="one")
+    again = await alone.post(KEYS, {"name": "app"}, idempotency_key="one")
     assert (again.status, again.json["id"]) == (201, reply.json["id"])

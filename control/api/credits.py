@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from fastapi import APIRouter, Query, Request, Response
 
-from control import ledger, sql
+from control import sql
 from control.api.shapes import (
     PAGE_DEFAULT,
     VISIBLE,
@@ -25,8 +25,9 @@ from control.api.shapes import (
     Text,
     Viewer,
 )
-from control.api.write import Act, Done, write
+from control.api.write import Act, Change, Done, write
 from control.auth import home, scope
+from control.books import ledger
 from control.database import Connection
 from control.errors import Conflict, GrantTooHigh, Invalid, NotFound
 from control.money import UCR_PER_CREDIT
@@ -95,9 +96,8 @@ async def grant_credits(
             balance = await ledger.grant(conn, organisation, given.amount, ref, caller.actor)
         except ledger.LedgerError as problem:
             raise Conflict(why=str(problem)) from None
-        return Done(
-            Granted(organisation=organisation, amount=given.amount, balance=balance, ref=ref), 201
-        )
+        granted = Granted(organisation=organisation, amount=given.amount, balance=balance, ref=ref)
+        return Done(granted, 201, [Change("pool", str(organisation))])
 
     detail = {"amount": credits_text(given.amount), "reason": given.reason, "ref": ref}
     act = Act("credits.grant", f"organisation:{organisation}", organisation, detail)

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from control.api.shapes import PlatformAnalyst
+from control.books.verify import verify as verify_all
 from control.state import state_of
-from control.verify import verify as verify_all
 
 router = APIRouter(prefix="/api/v1/admin/ledger", tags=["ledger"])
 

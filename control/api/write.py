@@ -31,7 +31,7 @@ IDEMPOTENCY_HEADER = "idempotency-key"
 KEY_LENGTH_MAX = 255
 ACCEPTED = 202  # done and recorded, but Redis has not heard of it yet
 
-Kind = Literal["key", "organisation", "snapshot"]
+Kind = Literal["key", "organisation", "pool", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,8 @@ async def _publish(state: State, change: Change) -> bool:
         return await state.publisher.key(change.id)
     if change.kind == "organisation":
         return await state.publisher.organisation(change.id)
+    if change.kind == "pool":
+        return await state.publisher.pool(change.id)
     return await state.publisher.snapshot()
 
 

@@ -17,7 +17,7 @@ def doctor(json: Json = False) -> None:
     import asyncio
     from dataclasses import asdict
 
-    from control import checks
+    from control.machine import checks
 
     findings = asyncio.run(checks.examine(settings()))
     if json:

@@ -34,7 +34,7 @@ def up() -> None:
 
     Shows the first administrator and the first API key once. Ctrl-C stops all of it.
     """
-    from control import up as program
+    from control.machine import up as program
 
     raise typer.Exit(program.run(settings()))
 
@@ -63,7 +63,7 @@ def control() -> None:
 
 def drain() -> None:
     """Run the drain: usage into the ledger, changes to Redis, expired holds given back."""
-    from control import drain as program
+    from control.books import drain as program
 
     raise typer.Exit(program.run(settings()))
 

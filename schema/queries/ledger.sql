@@ -10,6 +10,9 @@ ON CONFLICT (kind, shard, owner) DO NOTHING
 -- name: organisation_shard
 SELECT shard FROM organisation WHERE id = $1
 
+-- name: shard_of_organisation
+SELECT s.id, s.outseq FROM shard s JOIN organisation o ON o.shard = s.id WHERE o.id = $1
+
 -- name: shard_lock
 -- Grants and drains take the shard first and accounts after it, so that they never wait for each other in a ring.
 SELECT id, cursor_ms, cursor_seq, generation, outseq FROM shard WHERE id = ANY($1::smallint[]) ORDER BY id FOR UPDATE
@@ -27,7 +30,7 @@ RETURNING id
 UPDATE shard SET outseq = outseq + $2 WHERE id = $1 RETURNING outseq
 
 -- name: shard_generation
-UPDATE shard SET generation = generation + 1 WHERE id = $1 RETURNING generation
+UPDATE shard SET generation = generation + 1 WHERE id = ANY($1::smallint[]) RETURNING id, generation
 
 -- name: transfer_add
 INSERT INTO transfer (id, debit, credit, amount, code, ref, actor) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -89,21 +92,25 @@ SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.d
 FROM api_key k JOIN organisation o ON o.id = k.organisation JOIN person p ON p.id = k.person
 WHERE k.kid = $1
 
--- name: record_keys_of_shard
+-- name: record_keys_of_shards
 SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
        k.parallel_max, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
        CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
 FROM api_key k JOIN organisation o ON o.id = k.organisation JOIN person p ON p.id = k.person
-WHERE o.shard = $1
+WHERE o.shard = ANY($1::smallint[])
 
 -- name: record_organisation
 SELECT id, shard, version, status, parallel_max FROM organisation WHERE id = $1
 
--- name: record_organisations_of_shard
-SELECT id, shard, version, status, parallel_max FROM organisation WHERE shard = $1
+-- name: record_organisations_of_shards
+SELECT id, shard, version, status, parallel_max FROM organisation WHERE shard = ANY($1::smallint[])
 
 -- name: pools_of_shard
 SELECT owner, credits - debits AS balance FROM account WHERE kind = 'pool' AND shard = $1
+
+-- name: pools_of_shards
+SELECT shard, owner, credits - debits AS balance FROM account
+WHERE kind = 'pool' AND shard = ANY($1::smallint[])
 
 -- name: snapshot_version
 SELECT version FROM snapshot

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from control.embedded import base
-from control.embedded.identity import Identity, choose, reachable_tree
+from control.machine.embedded import base
+from control.machine.embedded.identity import Identity, choose, reachable_tree
 from proxy import children
 
 NAME: Final = "PostgreSQL"

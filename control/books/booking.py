@@ -12,7 +12,8 @@ from uuid import UUID
 
 import orjson
 
-from control import ledger, sql
+from control import sql
+from control.books import ledger
 from control.database import Connection
 from proxy.pricing import AMOUNT_MAX_UCR
 

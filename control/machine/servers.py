@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from control.embedded import postgres, valkey
-from control.embedded.base import EmbeddedServer, FolderUnusable, ServerError, make_folder
-from control.embedded.postgres import PostgresServer
-from control.embedded.valkey import ValkeyServer
+from control.machine.embedded import postgres, valkey
+from control.machine.embedded.base import EmbeddedServer, FolderUnusable, ServerError, make_folder
+from control.machine.embedded.postgres import PostgresServer
+from control.machine.embedded.valkey import ValkeyServer
 
 __all__ = [
     "EmbeddedServer",

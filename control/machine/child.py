@@ -1,5 +1,6 @@
 """Runs one long-lived process of `opscenter up` without the command line's parsing, which is slow
-to load: `python -m control.child drain` is `opscenter drain`. It never outlives its supervisor.
+to load: `python -m control.machine.child drain` is `opscenter drain`. It never outlives its
+supervisor.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Final
 from control import settings
 from proxy.settings import SettingsError
 
-MODULES: Final = {"control": "control.main", "drain": "control.drain"}
+MODULES: Final = {"control": "control.main", "drain": "control.books.drain"}
 EX_CONFIG: Final = 78
 LOOK_SECONDS: Final = 0.5
 

@@ -52,7 +52,8 @@ async def _double_entry(conn: Connection) -> Check:
     assert sums is not None
     wrong = [
         f"account {row['id']} ({row['kind']} {row['owner']}): "
-        f"totals {row['debits']}/{row['credits']}, rows {row['moved_debits']}/{row['moved_credits']}"
+        f"debits {row['debits']}, by rows {row['moved_debits']}; "
+        f"credits {row['credits']}, by rows {row['moved_credits']}"
         for row in await conn.fetch(sql.load()["verify_double_entry"])
     ]
     if sums["debits"] != sums["credits"]:

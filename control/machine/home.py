@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from control import sql
-from control.embedded.base import FolderUnusable, make_folder
+from control.machine.embedded.base import FolderUnusable, make_folder
 from control.settings import ControlSettings
 
 LOCK: Final = "up.lock"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from control.embedded import base
+from control.machine.embedded import base
 from proxy import children
 
 NAME: Final = "Valkey"

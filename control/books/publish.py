@@ -3,7 +3,9 @@
 A record is written by compare-and-set on its version, so an older one never overwrites a newer.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -15,9 +17,10 @@ from control.database import Connection, Pool
 from control.store import AWAY, Call, Store, Word
 from proxy.scripts import SHARD_KEYS, SNAPSHOT_KEY
 
-log = logging.getLogger("opscenter.control.publish")
+log = logging.getLogger("opscenter.control.books.publish")
 
 RECORDS_PER_TRIP = 500
+POOL_WAIT_S, POOL_LOOK_S = 1.0, 0.005  # for the drain, which alone applies changes of pools
 
 
 class Publisher:
@@ -33,6 +36,22 @@ class Publisher:
 
     async def organisation(self, organisation: str) -> bool:
         return await self._deliver("o", organisation)
+
+    async def pool(self, organisation: str) -> bool:
+        """True when Redis has every change of pools that was committed until now."""
+        row = await self._pool.fetchrow(sql.load()["shard_of_organisation"], UUID(organisation))
+        if row is None:
+            return True
+        deadline = time.monotonic() + POOL_WAIT_S
+        while time.monotonic() < deadline:
+            try:
+                applied = await self._redis.command("HGET", SHARD_KEYS[row["id"]].meta, "adjseq")
+            except AWAY:
+                return False
+            if applied is not None and int(applied) >= row["outseq"]:
+                return True
+            await asyncio.sleep(POOL_LOOK_S)
+        return False
 
     async def pending(self, limit: int) -> int:
         """Delivers what waits in the outbox; how many were found."""
@@ -65,11 +84,11 @@ class Publisher:
             return False
         return has is not None and int(has) >= newest
 
-    async def shard(self, conn: Connection, shard: int) -> None:
-        """All records of one shard, for a Redis that has lost them."""
+    async def shards(self, conn: Connection, shards: Sequence[int]) -> None:
+        """All records of these shards, for a Redis that has lost them."""
         query = sql.load()
-        organisations = await conn.fetch(query["record_organisations_of_shard"], shard)
-        keys = await conn.fetch(query["record_keys_of_shard"], shard)
+        organisations = await conn.fetch(query["record_organisations_of_shards"], shards)
+        keys = await conn.fetch(query["record_keys_of_shards"], shards)
         calls = [_organisation_call(row) for row in organisations] + [
             _key_call(row) for row in keys
         ]

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from control import home as homes
-from control import servers
-from control.embedded.base import READY_SECONDS_MAX, EmbeddedServer
-from control.home import Home
-from control.processes import Household, Unit, environment, only_for_proxies, python
+from control.machine import home as homes
+from control.machine import servers
+from control.machine.embedded.base import READY_SECONDS_MAX, EmbeddedServer
+from control.machine.home import Home
+from control.machine.processes import Household, Unit, environment, only_for_proxies, python
+from control.machine.welcome import Progress, first_access, later, welcome
 from control.settings import ControlSettings
-from control.welcome import Progress, first_access, later, welcome
 from proxy import children, listen
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Start:
         await asyncio.gather(*(_come(server) for server in self.servers))
         brought = {server.name for server in self.servers}
         if len(brought) < 2:
-            from control import reach
+            from control.machine import reach
 
             if "Valkey" not in brought:
                 await reach.check_redis(self.settings.redis_url)
@@ -110,7 +110,7 @@ class Start:
             self.progress.step(f"database at {applied[-1]}")
         if applied or not homes.schema_is_known(self.settings):
             homes.remember_schema(self.settings)
-        from control import first_day
+        from control.machine import first_day
 
         self.access = await first_day.make(self.settings)
         if self.access is not None:
@@ -122,8 +122,8 @@ class Start:
         drain_seconds = self.settings.drain_ms / 1000 + STOP_GRACE_SECONDS
         control_seconds = self.settings.control_stop_s + STOP_GRACE_SECONDS
         for name, module, env, seconds in (
-            ("drain", ("control.child", "drain"), everything, DRAIN_STOP_SECONDS),
-            ("control", ("control.child", "control"), everything, control_seconds),
+            ("drain", ("control.machine.child", "drain"), everything, DRAIN_STOP_SECONDS),
+            ("control", ("control.machine.child", "control"), everything, control_seconds),
             ("proxy", ("proxy.supervisor",), only_for_proxies(everything), drain_seconds),
         ):
             unit = python(name, module, env, self.home.log(name), self.home.family, seconds)
@@ -158,7 +158,7 @@ class Start:
         return StartError(f"{name} {what}. {log} says more. Its last lines:\n{children.tail(log)}")
 
     async def _is_ready(self, name: str) -> bool:
-        from control.ports import says_ready
+        from control.machine.ports import says_ready
 
         if name == "control":
             host, port = self.settings.control_host, self.settings.control_port
@@ -169,7 +169,7 @@ class Start:
 
 
 def _with_free_ports(settings: ControlSettings) -> ControlSettings:
-    from control import ports  # which loads asyncio: the locks above are looked at first
+    from control.machine import ports  # which loads asyncio: the locks above are looked at first
 
     return ports.settle(settings)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from control.embedded import base
+from control.machine.embedded import base
 from proxy import children
 
 NOBODY: Final = 65534

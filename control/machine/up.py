@@ -7,12 +7,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from control.embedded.base import ServerError
-from control.home import HomeInUse
-from control.processes import Household
+from control.machine.embedded.base import ServerError
+from control.machine.home import HomeInUse
+from control.machine.processes import Household
+from control.machine.start import Start, StartError
+from control.machine.welcome import Progress
 from control.settings import ControlSettings
-from control.start import Start, StartError
-from control.welcome import Progress
 from proxy import listen
 from proxy.supervisor import hear_early, prepare_process
 
@@ -26,7 +26,7 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TOLD: Final = (StartError, ServerError, HomeInUse, listen.ListenError)
 # The same of modules that only some starts load; one that was not loaded raised nothing.
 TOLD_LATER: Final = (
-    ("control.reach", "WrongUrl"),
+    ("control.machine.reach", "WrongUrl"),
     ("control.migrate", "SchemaError"),
     ("control.secrets", "SecretError"),
     ("control.database", "DatabaseError"),

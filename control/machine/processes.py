@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
-from control.embedded.base import Escalation, ServerError
+from control.machine.embedded.base import Escalation, ServerError
 from control.settings import ControlSettings
 from proxy import children
 from proxy.backoff import Backoff
 from proxy.settings import PREFIX, Settings, env_name
 
-log = logging.getLogger("opscenter.control.processes")
+log = logging.getLogger("opscenter.control.machine.processes")
 
 START_FAILURES_MAX: Final = 3  # before the first readiness; then the start is given up
 FORCED: Final = ((signal.SIGKILL, 5.0),)

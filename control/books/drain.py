@@ -11,17 +11,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import asyncpg
 import uvloop
 
-from control import rebuild, sql
-from control.booking import Books, Cursor, Entry, Overtaken, Poison, parse
+from control import sql
+from control.books import rebuild
+from control.books.booking import Books, Cursor, Entry, Overtaken, Poison, parse
+from control.books.publish import Publisher
 from control.database import AWAY as POSTGRES_AWAY
 from control.database import Pool, connect_patiently
-from control.publish import Publisher
 from control.settings import ControlSettings
 from control.store import AWAY as REDIS_AWAY
 from control.store import Call, Store, Word
 from proxy.scripts import SHARD_KEYS, ShardKeys
 
-log = logging.getLogger("opscenter.control.drain")
+log = logging.getLogger("opscenter.control.books.drain")
 
 ENTRIES_PER_SHARD = 500  # of one batch
 ROWS_PER_PUSH = 500
@@ -59,13 +60,14 @@ class Drain:
         for row in await self.pool.fetch(sql.load()["shard_list"]):
             self.cursors[row["id"]] = (row["cursor_ms"], row["cursor_seq"])
             self.generations[row["id"]] = row["generation"]
-        for shard in await rebuild.missing(self.redis, self.generations):
-            generation = await rebuild.rebuild(self.pool, self.redis, self.publisher, shard)
-            self.generations[shard] = generation
-        for shard, cursor in self.cursors.items():
-            upto = _text(cursor)
-            found = await self.redis.command("XRANGE", SHARD_KEYS[shard].usage, "-", upto)
-            if old := _entries(found):
+        if lacking := await rebuild.missing(self.redis, self.generations):
+            made = await rebuild.rebuild(self.pool, self.redis, self.publisher, lacking)
+            self.generations.update(made)
+        found = await self.redis.commands(
+            [("XRANGE", SHARD_KEYS[s].usage, "-", _text(c)) for s, c in self.cursors.items()]
+        )
+        for (shard, cursor), rows in zip(self.cursors.items(), found, strict=True):
+            if old := _entries(rows):
                 await self._ack({shard: cursor}, {shard: [f.get(b"r", b"") for _, f in old]})
         uptime = int((await self.redis.info("server"))["uptime_in_seconds"])
         wait_s = self._lease_s if uptime < self._lease_s else 0

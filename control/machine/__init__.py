@@ -1,0 +1,1 @@
+"""One machine: `up` and its processes, the embedded servers, what `doctor` examines."""
