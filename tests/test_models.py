@@ -1,0 +1,62 @@
+"""The lists of models: what a key may use, and nothing of what it may not."""
+
+import pytest
+
+from proxy import models
+from proxy.errors import ModelNotFound
+from proxy.types import Deployment, Model, Price, Snapshot
+
+PLACE = Deployment(1, "b/x", "b", "openai", "http://secret-host/v1", "x", "sk-secret")
+PRICE = Price(3, {"input": 2_500_000_000, "output": 1}, 1_250_000)
+WORLD = Snapshot(
+    1,
+    {
+        "b/x": Model("b/x", 8_000, 1_000, 5, (PLACE,), PRICE),
+        "a/y": Model("a/y", 4_000, 500, 6, (), None),
+    },
+)
+
+
+def names(allowed: frozenset[str] | None) -> list[str]:
+    return [row["id"] for row in models.listing(WORLD, allowed)["data"]]
+
+
+def test_a_key_without_a_list_sees_every_model_in_order() -> None:
+    assert names(None) == ["a/y", "b/x"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "shown"), [({"b/x"}, ["b/x"]), ({"b/x", "gone"}, ["b/x"]), (set(), [])]
+)
+def test_a_key_with_a_list_sees_those_alone(allowed: set[str], shown: list[str]) -> None:
+    assert names(frozenset(allowed)) == shown
+
+
+def test_a_model_is_shown_in_openais_shape_with_its_price_in_credits() -> None:
+    assert models.one("b:x", WORLD, None) == {
+        "id": "b/x",
+        "object": "model",
+        "created": 5,
+        "owned_by": "b",
+        "context_window": 8_000,
+        "max_output_tokens": 1_000,
+        "pricing": {"input": "2500.000000", "output": "0.000001"},
+    }
+
+
+def test_a_model_without_price_or_deployment_is_shown_as_such() -> None:
+    shown = models.one("a/y", WORLD, None)
+    assert (shown["pricing"], shown["owned_by"]) == (None, "nobody")
+
+
+def test_where_a_model_runs_and_with_which_key_is_nobodys_business() -> None:
+    assert "secret" not in str(models.listing(WORLD, None))
+    assert "sk-secret" not in repr(WORLD)
+
+
+@pytest.mark.parametrize("name", ["a/y", "a:y", "nothing"])
+def test_a_model_that_is_not_allowed_is_told_like_one_that_does_not_exist(name: str) -> None:
+    """Whether there is one is not told to who may not use it."""
+    with pytest.raises(ModelNotFound) as caught:
+        models.one(name, WORLD, frozenset({"b/x"}))
+    assert caught.value.sentence == ModelNotFound("model", model=name).sentence
