@@ -23,7 +23,7 @@ log = logging.getLogger("opscenter.proxy.snapshot")
 
 
 def build(version: int, models: bytes, keys: KeyFile) -> Snapshot:
-    """Reads what `control/publish.py` wrote; a deployment that cannot be used is left out."""
+    """Reads what `control/books/publish.py` wrote; a deployment that cannot be used is left out."""
     rows = orjson.loads(models)
     found = {row["id"]: _model(row, keys) for row in rows}
     return Snapshot(version, MappingProxyType(found))

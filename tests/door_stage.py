@@ -17,8 +17,8 @@ import httpx2
 import orjson
 
 from control import access, bootstrap, settings
+from control.books.drain import Drain
 from control.database import Pool, connect
-from control.drain import Drain
 from control.secrets import unlock
 from control.store import Store
 from proxy import keys, worker
@@ -59,9 +59,9 @@ class DoorStage:
     async def quiesce(self) -> None:
         """Every settlement has arrived, every entry is booked, both outboxes are empty."""
         await self.worker.flow.settler.drain(PATIENCE_S)
-        while await self.drain.drain_once():
+        while await self.drain.streams.drain_once():
             pass
-        await self.drain.push_once()
+        await self.drain.pusher.push_once()
 
     async def organisation(self) -> UUID:
         id = await self.pool.fetchval("SELECT id FROM organisation WHERE platform")
@@ -162,7 +162,7 @@ async def door(
     drain = Drain(pool, redis, wanted.lease_ms)
     await drain.prepare()
     assert await drain.publisher.snapshot()
-    await drain.push_once()
+    await drain.pusher.push_once()
     keyfile = KeyFile.load(wanted.proxy_keys)
     made = worker.build(wanted, keyfile, in_memory(), 0)
     async with _serving(made) as url, httpx2.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:

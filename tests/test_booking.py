@@ -5,7 +5,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from control.booking import Booked, Entry, Poison, Verdict, judge, parse
+from control.books.booking import Booked, Verdict, judge
+from control.books.entries import Entry, Poison, parse
 
 RID = uuid4()
 POOL = "o:8254d59c-13d1-4ebc-9499-aca0c26710db:pool"

@@ -6,7 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from control import bootstrap, database, ledger, passwords, settings
+from control import bootstrap, database, passwords, settings
+from control.books import ledger
 from control.bootstrap import FirstAccess
 from control.settings import ControlSettings
 from proxy import keys

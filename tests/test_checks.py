@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from control import checks, settings
+from control import settings
+from control.machine import checks
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from control import ledger
-from control.booking import Overtaken
-from control.drain import Drain
-from control.verify import verify
+from control.books import ledger
+from control.books.booking import Overtaken
+from control.books.drain import Drain
+from control.books.verify import verify
 from proxy.scripts import SHARD_KEYS, ShardKeys
 from tests.door_stage import DoorStage, door
 
@@ -47,7 +47,7 @@ async def agreed(stage: DoorStage) -> None:
 
 async def test_usage_becomes_rows_and_the_stream_is_trimmed(stage: DoorStage) -> None:
     await served(stage, 5)
-    assert await stage.drain.drain_once() == 5
+    assert await stage.drain.streams.drain_once() == 5
     at = await keys_of(stage)
     assert await balance(stage) == GRANT - 5 * COST
     assert await stage.redis.commands([("XLEN", at.usage), ("HLEN", at.tomb)]) == [0, 0]
@@ -63,12 +63,12 @@ async def test_a_drain_killed_between_commit_and_acknowledgement_books_nothing_t
     async def killed(*_: object) -> None:
         raise ConnectionError("killed here")
 
-    monkeypatch.setattr(stage.drain, "_ack", killed)
+    monkeypatch.setattr(stage.drain.streams, "_ack", killed)
     with pytest.raises(ConnectionError):
-        await stage.drain.drain_once()
+        await stage.drain.streams.drain_once()
     successor = Drain(stage.pool, stage.redis, lease_ms=12_000)
     await successor.prepare()
-    assert await successor.drain_once() == 0
+    assert await successor.streams.drain_once() == 0
     assert await balance(stage) == GRANT - 3 * COST
     assert (await stage.pool_in_redis())["b"] == GRANT - 3 * COST
     at = await keys_of(stage)
@@ -81,11 +81,11 @@ async def test_a_drain_that_was_overtaken_writes_nothing(stage: DoorStage) -> No
     await served(stage, 2)
     slow = Drain(stage.pool, stage.redis, lease_ms=12_000)
     await slow.prepare()
-    assert await stage.drain.drain_once() == 2
+    assert await stage.drain.streams.drain_once() == 2
     await served(stage, 1)
     with pytest.raises(Overtaken):
-        await slow.drain_once()
-    assert await stage.drain.drain_once() == 1
+        await slow.streams.drain_once()
+    assert await stage.drain.streams.drain_once() == 1
     assert await balance(stage) == GRANT - 3 * COST
     await agreed(stage)
 
@@ -96,7 +96,7 @@ async def test_a_settlement_that_is_sent_twice_is_charged_once(stage: DoorStage)
     at = await keys_of(stage)
     [[_, entry]] = await stage.redis.command("XRANGE", at.usage, "-", "+")
     said = dict(zip(entry[::2], entry[1::2], strict=True))
-    await stage.drain.drain_once()
+    await stage.drain.streams.drain_once()
     keys = [at.meta, at.hold, at.lease, at.tomb, at.usage]
     again = (said[b"r"], said[b"k"], said[b"c"], said[b"p"], said[b"h"], said[b"e"])
     assert await stage.redis.run("settle", keys, *again) == [b"OK", b"1"]
@@ -112,7 +112,7 @@ async def test_an_entry_that_cannot_be_booked_is_put_aside_and_told(stage: DoorS
     at = await keys_of(stage)
     await stage.redis.command("XADD", at.usage, "*", "r", "rubbish")
     await served(stage, 1)
-    assert await stage.drain.drain_once() == 3
+    assert await stage.drain.streams.drain_once() == 3
     [letter] = await stage.pool.fetch("SELECT * FROM dead_letter")
     assert letter["entry"] == {"r": "rubbish"}
     assert await balance(stage) == GRANT - 2 * COST
@@ -135,7 +135,7 @@ async def test_an_entry_that_the_ledger_refuses_does_not_stop_the_others(
     rid = b"01a1fb80-268c-769f-9090-4b157d2ab46c"
     words = [word for pair in {**said, b"r": rid, b"l": b"1", b"e": event}.items() for word in pair]
     await stage.redis.command("XADD", at.usage, "*", *words)
-    assert await stage.drain.drain_once() == 4
+    assert await stage.drain.streams.drain_once() == 4
     assert await stage.pool.fetchval("SELECT count(*) FROM dead_letter") == 1
     assert await balance(stage) == GRANT - 3 * COST
 
@@ -157,7 +157,7 @@ async def test_a_request_whose_proxy_died_gives_back_its_hold(stage: DoorStage) 
     await stage.redis.command("ZADD", at.lease, 1, rid)
     reaper = Drain(stage.pool, stage.redis, lease_ms=0)
     await reaper.prepare()
-    assert await reaper.reap_once() == 1
+    assert await reaper.reaper.reap_once() == 1
     await stage.quiesce()
     assert await stage.pool_in_redis() == {"b": GRANT - COST, "h": 0}
     settle = [at.meta, at.hold, at.lease, at.tomb, at.usage]
@@ -176,7 +176,7 @@ async def test_nothing_is_reaped_until_proxies_had_the_time_to_renew(stage: Door
     await fresh.prepare()
     at = await keys_of(stage)
     await stage.redis.command("ZADD", at.lease, 1, "r1")
-    assert await fresh.reap_once() == 0
+    assert await fresh.reaper.reap_once() == 0
     assert await stage.redis.command("ZCARD", at.lease) == 1
 
 
@@ -185,8 +185,8 @@ async def test_a_grant_reaches_redis_once_and_in_order(stage: DoorStage) -> None
     for nth in range(3):
         async with stage.pool.acquire() as conn, conn.transaction():
             await ledger.grant(conn, organisation, 1_000, f"gift {nth}", "test")
-    await stage.drain.push_once()
-    await stage.drain.push_once()
+    await stage.drain.pusher.push_once()
+    await stage.drain.pusher.push_once()
     assert (await stage.pool_in_redis())["b"] == GRANT + 3_000
     await agreed(stage)
 
@@ -211,7 +211,7 @@ async def test_a_gap_in_the_outbox_is_never_jumped(stage: DoorStage) -> None:
         async with stage.pool.acquire() as conn, conn.transaction():
             await ledger.grant(conn, organisation, 1_000, f"gift {nth}", "test")
     await stage.pool.execute("DELETE FROM outbox_redis WHERE seq = 2")
-    await stage.drain.push_once()
+    await stage.drain.pusher.push_once()
     assert (await stage.pool_in_redis())["b"] == GRANT
     report = await verify(stage.pool, stage.redis)
     assert "V5" in [check.name for check in report.checks if not check.ok]

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from bench.upstream import FakeUpstream
-from control.verify import verify
+from control.books.verify import verify
 from tests.door_stage import HELLO, DoorStage, door, until
 
 USER: Any = [{"role": "user", "content": "hello"}]

@@ -69,9 +69,7 @@ async def test_a_changed_file_is_refused(empty_database_url: str, tmp_path: Path
         await migrate.migrate(empty_database_url, folder)
 
 
-async def test_tables_without_a_record_are_refused(
-    empty_database_url: str, tmp_path: Path
-) -> None:
+async def test_tables_without_a_record_are_refused(empty_database_url: str, tmp_path: Path) -> None:
     conn = await asyncpg.connect(empty_database_url)
     await conn.execute(FIRST)
     await conn.close()

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 import redis
 
-from control import servers
-from control.embedded import base, identity, postgres, valkey
+from control.machine import servers
+from control.machine.embedded import base, identity, postgres, valkey
 from proxy import children
 
 ROOT = Path(__file__).parent.parent
@@ -182,7 +182,7 @@ def test_root_without_user_namespaces_lends_nobody(
 
 STARTER = """
 import os, pathlib, signal, sys
-from control import servers
+from control.machine import servers
 home = pathlib.Path(sys.argv[1])
 v = servers.start_valkey(home / "valkey", home / "run", "only-for-tests")
 p = servers.start_postgres(home / "pg", home / "run", "only-for-tests", durable=False)

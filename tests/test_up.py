@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from control import ports, processes
 from control import settings as control_settings
-from control.embedded.base import ServerError, alive
+from control.machine import ports, processes
+from control.machine.embedded.base import ServerError, alive
 from proxy import children, listen
 
 ROOT = Path(__file__).parent.parent
@@ -242,7 +242,7 @@ def test_whatever_dies_is_started_again(start: Callable[..., Up]) -> None:
     one = start()
     assert children.until(one.ready, SECONDS), one.log.read_text()
     addresses = [one.address("Control"), one.address("Health")]
-    for word in ("control.child control", "valkey-server", "proxy.worker"):
+    for word in ("control.machine.child control", "valkey-server", "proxy.worker"):
         died = one.one(word)
         os.kill(died, signal.SIGKILL)
         assert children.until(partial(gone, [died]), SECONDS)

@@ -4,50 +4,19 @@ An entry at or below the cursor is never interpreted: read again after a crash i
 a duplicate that had touched Redis twice.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from control import sql
 from control.books import ledger
+from control.books.entries import Cursor, Entry
 from control.database import Connection
-from proxy.pricing import AMOUNT_MAX_UCR
-
-Cursor = tuple[int, int]  # a stream id: milliseconds and sequence
-
-_pool = re.compile(r"\{s(\d\d)\}:(o:[0-9a-f-]{36}:pool)").fullmatch
-_amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
-EVENT_FIELDS = {"o": str, "k": str, "u": str, "m": str, "v": int}
-SOURCES = frozenset({"provider", "estimated", "none"})
-TEXT_MAX = 256
-SETTLED = frozenset({"settled", "released", "orphan"})
-
-
-class Poison(ValueError):
-    """An entry that cannot be booked; it is put aside and `ledger verify` tells of it."""
 
 
 class Overtaken(Exception):
     """Another drain has moved a cursor since this batch was read; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a usage stream, as `settle` or `reap` wrote it."""
-
-    shard: int
-    sid: Cursor
-    rid: UUID
-    kind: str
-    cost: int
-    owner: str  # of the pool's account
-    held: int
-    late: bool  # touched nothing in Redis
-    event: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,53 +48,6 @@ def judge(entry: Entry, booked: Sequence[Booked]) -> Verdict:
         return Verdict(None, entry.kind, 0, touched)
     applied = entry.cost - sum(b.cost for b in booked)
     return Verdict(1, "correction", applied, touched - applied)
-
-
-def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
-    """An entry, checked before anything is booked from it."""
-    try:
-        pool = _pool(fields[b"p"].decode())
-        kind = fields[b"k"].decode()
-        if not pool or int(pool[1]) != shard or kind not in SETTLED:
-            raise Poison("its pool or its kind is not what it should be")
-        return Entry(
-            shard=shard,
-            sid=sid,
-            rid=UUID(fields[b"r"].decode()),
-            kind=kind,
-            cost=_whole(fields[b"c"]),
-            owner=pool[2],
-            held=_whole(fields[b"h"]),
-            late=fields[b"l"] == b"1",
-            event=_event(fields[b"e"]),
-        )
-    except (KeyError, ValueError) as problem:
-        raise Poison(f"unreadable entry: {problem!r}") from None
-
-
-def _event(text: bytes) -> Mapping[str, Any]:
-    """What the proxy said of the request, each field of the kind that its column takes."""
-    event = orjson.loads(text)
-    if not isinstance(event, dict):
-        raise Poison("its event is no object")
-    for name, kind in EVENT_FIELDS.items():
-        if not isinstance(event[name], kind):
-            raise Poison(f"{name} of its event is {event[name]!r}")
-    tokens = event.get("t", {})
-    if not isinstance(tokens, dict) or not all(type(n) is int and n >= 0 for n in tokens.values()):
-        raise Poison("its tokens are not counts")
-    if event.get("s", "none") not in SOURCES:
-        raise Poison(f"its usage comes from {event['s']!r}")
-    UUID(event["o"]), UUID(event["u"])
-    if len(event["k"]) > TEXT_MAX or len(event["m"]) > TEXT_MAX:
-        raise Poison("its key or model is longer than one can be")
-    return event
-
-
-def _whole(text: bytes) -> int:
-    if not _amount(text) or int(text) > AMOUNT_MAX_UCR:
-        raise Poison(f"{text!r} is no amount")
-    return int(text)
 
 
 @dataclass(slots=True)

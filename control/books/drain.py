@@ -6,28 +6,27 @@ Several may run: the cursors' compare-and-set decides.
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import uvloop
 
 from control import sql
 from control.books import rebuild
-from control.books.booking import Books, Cursor, Entry, Overtaken, Poison, parse
+from control.books.booking import Overtaken
 from control.books.publish import Publisher
+from control.books.pusher import Pusher
+from control.books.reaper import Reaper
+from control.books.streams import ENTRIES_PER_SHARD, Streams
 from control.database import AWAY as POSTGRES_AWAY
 from control.database import Pool, connect_patiently
 from control.settings import ControlSettings
 from control.store import AWAY as REDIS_AWAY
-from control.store import Call, Store, Word
-from proxy.scripts import SHARD_KEYS, ShardKeys
+from control.store import Store
+from proxy.scripts import SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.drain")
 
-ENTRIES_PER_SHARD = 500  # of one batch
-ROWS_PER_PUSH = 500
-RECORDS_PER_ROUND = 500
-REAPED_PER_SHARD = 200  # in one round
 IDLE_FIRST_S, IDLE_MAX_S = 0.01, 0.2
 PUSH_ROUND_S = 1.0  # at the latest; a notification wakes it at once
 REAP_ROUND_S = 1.0
@@ -35,187 +34,50 @@ HOUSEKEEPING_S = 3600.0
 TROUBLE_PAUSE_S = 0.5
 CHANNEL = "opscenter_outbox"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-BAD_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-
-
-Raw = tuple[int, Cursor, Mapping[bytes, bytes]]  # shard, id, fields
 
 
 class Drain:
+    """Four loops on one pair of servers; when one meets trouble, all begin again."""
+
     def __init__(self, pool: Pool, redis: Store, lease_ms: int) -> None:
         self.pool = pool
         self.redis = redis
         self.publisher = Publisher(pool, redis)
-        self.books = Books()
-        self.cursors: dict[int, Cursor] = {}
         self.generations: dict[int, int] = {}
-        self._lease_s = lease_ms / 1000
-        self._reap_from = 0.0  # not before: proxies must first have had the chance to renew
-        self._wake = asyncio.Event()
-
-    # once per connection to a Redis -------------------------------------------
+        self.streams = Streams(pool, redis, self.generations)
+        self.pusher = Pusher(pool, redis, self.publisher, self.generations)
+        self.reaper = Reaper(redis, lease_ms)
+        self._idle_s = IDLE_FIRST_S
 
     async def prepare(self) -> None:
-        """Learns where the ledger stands, fills what Redis lacks, acknowledges what was not."""
-        for row in await self.pool.fetch(sql.load()["shard_list"]):
-            self.cursors[row["id"]] = (row["cursor_ms"], row["cursor_seq"])
-            self.generations[row["id"]] = row["generation"]
+        """Learns where both sides stand, and fills what Redis lacks."""
+        rows = await self.pool.fetch(sql.load()["shard_list"])
+        self.generations.update({row["id"]: row["generation"] for row in rows})
         if lacking := await rebuild.missing(self.redis, self.generations):
             made = await rebuild.rebuild(self.pool, self.redis, self.publisher, lacking)
             self.generations.update(made)
-        found = await self.redis.commands(
-            [("XRANGE", SHARD_KEYS[s].usage, "-", _text(c)) for s, c in self.cursors.items()]
-        )
-        for (shard, cursor), rows in zip(self.cursors.items(), found, strict=True):
-            if old := _entries(rows):
-                await self._ack({shard: cursor}, {shard: [f.get(b"r", b"") for _, f in old]})
-        uptime = int((await self.redis.info("server"))["uptime_in_seconds"])
-        wait_s = self._lease_s if uptime < self._lease_s else 0
-        self._reap_from = asyncio.get_running_loop().time() + wait_s
-
-    # usage streams -> ledger ---------------------------------------------------
-
-    async def drain_once(self) -> int:
-        """Books what the streams hold now, at most one batch; how many entries."""
-        found = await self.redis.commands(
-            [
-                (
-                    "XRANGE",
-                    at.usage,
-                    "(" + _text(self.cursors[shard]),
-                    "+",
-                    "COUNT",
-                    ENTRIES_PER_SHARD,
-                )
-                for shard, at in enumerate(SHARD_KEYS)
-            ]
-        )
-        raw = [(shard, *entry) for shard, rows in enumerate(found) for entry in _entries(rows)]
-        if not raw:
-            return 0
-        ends = await self._book(raw)
-        rids: dict[int, list[bytes]] = {}
-        for shard, _, fields in raw:
-            rids.setdefault(shard, []).append(fields.get(b"r", b""))
-        self.cursors.update(ends)
-        await self._ack(ends, rids)
-        return len(raw)
-
-    async def _book(self, raw: Sequence[Raw]) -> dict[int, Cursor]:
-        entries: list[Entry] = []
-        poison = []
-        for shard, sid, fields in raw:
-            try:
-                entries.append(parse(shard, sid, fields))
-            except Poison as problem:
-                poison.append((shard, sid, _readable(fields), str(problem)))
-        async with self.pool.acquire() as conn:
-            try:
-                return await self.books.book(conn, entries, self.cursors, poison)
-            except BAD_DATA as problem:
-                log.error("a batch was refused by the ledger (%s); booking one by one", problem)
-        return await self._book_singly(raw)
-
-    async def _book_singly(self, raw: Sequence[Raw]) -> dict[int, Cursor]:
-        """Finds the entry that the ledger refuses, puts it aside and books the others."""
-        cursors = dict(self.cursors)
-        for shard, sid, fields in raw:
-            async with self.pool.acquire() as conn:
-                try:
-                    ends = await self.books.book(conn, [parse(shard, sid, fields)], cursors)
-                except (Poison, *BAD_DATA) as problem:
-                    aside = [(shard, sid, _readable(fields), str(problem))]
-                    ends = await self.books.book(conn, [], cursors, aside)
-            cursors.update(ends)
-        return {shard: cursors[shard] for shard, _, _ in raw}
-
-    async def _ack(self, ends: Mapping[int, Cursor], rids: Mapping[int, list[bytes]]) -> None:
-        calls: list[Call] = []
-        for shard, (ms, seq) in ends.items():
-            at = SHARD_KEYS[shard]
-            args: list[Word] = [self.generations[shard], _text((ms, seq)), _text((ms, seq + 1))]
-            calls.append(("ack", [at.meta, at.usage, at.tomb], [*args, *rids[shard]]))
-        for reply in await self.redis.run_all(calls):
-            if reply[0] != b"OK":
-                raise Overtaken("a shard has another generation")
-
-    # ledger -> Redis -------------------------------------------------------------
-
-    async def push_once(self) -> None:
-        """Carries both outboxes to Redis, each shard's rows in order."""
-        await self.publisher.pending(RECORDS_PER_ROUND)
-        applied = await self.redis.commands([("HGET", at.meta, "adjseq") for at in SHARD_KEYS])
-        for row in await self.pool.fetch(sql.load()["shard_list"]):
-            if row["outseq"] > int(applied[row["id"]] or 0):
-                await self._push(row["id"], int(applied[row["id"]] or 0))
-
-    async def _push(self, shard: int, applied: int) -> None:
-        rows = await self.pool.fetch(sql.load()["outbox_redis_next"], shard, applied, ROWS_PER_PUSH)
-        if not rows:
-            return
-        at = SHARD_KEYS[shard]
-        owners = list(dict.fromkeys(row["owner"].rpartition(":")[0] for row in rows))
-        args: list[Word] = [self.generations[shard], rows[0]["seq"], rows[-1]["seq"]]
-        for row in rows:
-            name, _, meter = row["owner"].rpartition(":")
-            args += [owners.index(name) + 2, meter, row["delta"]]
-        keys = [at.meta, *(at.prefix + name.encode() for name in owners)]
-        reply = await self.redis.run("adjust", keys, *args)
-        if reply[0] == b"BAD":
-            log.error("shard %02d: outbox rows from %d refused: %s", shard, rows[0]["seq"], reply)
-        if reply[0] == b"OK" and len(rows) == ROWS_PER_PUSH:
-            self._wake.set()
-
-    # holds of the dead ----------------------------------------------------------------
-
-    async def reap_once(self) -> int:
-        """Ends holds whose lease is over; how many."""
-        if asyncio.get_running_loop().time() < self._reap_from:
-            return 0
-        seconds, micros = await self.redis.command("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
-        over = ("-inf", now_ms, "LIMIT", 0, REAPED_PER_SHARD)
-        expired = await self.redis.commands([("ZRANGEBYSCORE", k.lease, *over) for k in SHARD_KEYS])
-        ended = 0
-        for at, rids in zip(SHARD_KEYS, expired, strict=True):
-            if rids:
-                ended += await self._reap(at, rids)
-        return ended
-
-    async def _reap(self, at: ShardKeys, rids: list[bytes]) -> int:
-        holds = await self.redis.command("HMGET", at.hold, *rids)
-        owners = sorted({owner for hold in holds if hold for owner in _owners(hold)})
-        keys = [at.meta, at.hold, at.lease, at.tomb, at.usage, *owners]
-        reply = await self.redis.run("reap", keys, *rids)
-        if reply[0] != b"OK":
-            return 0
-        if reply[1]:
-            log.warning("%d requests lost their proxy; their holds are given back", reply[1])
-        return int(reply[1])
-
-    # the loops --------------------------------------------------------------------------
+        await self.streams.prepare()
+        await self.reaper.prepare()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until told to stop; anything that breaks is told once and tried again."""
-        ending = asyncio.create_task(stop.wait())
         while not stop.is_set():
-            round = asyncio.create_task(self._round())
-            await asyncio.wait((round, ending), return_when=asyncio.FIRST_COMPLETED)
-            # a cancelled group may end with another's failure, so the event alone decides
-            round.cancel()
-            await asyncio.wait((round,))
-            await asyncio.wait((ending,), timeout=TROUBLE_PAUSE_S)
+            over = _Over()
+            following = asyncio.create_task(over.follow(stop))
+            await self._round(over)
+            following.cancel()
+            if not stop.is_set():
+                await _wait(stop, TROUBLE_PAUSE_S)
 
-    async def _round(self) -> None:
-        """All loops, until one of them meets trouble."""
+    async def _round(self, over: "_Over") -> None:
+        """All loops, until one of them meets trouble or it is time to stop."""
         try:
             await self.prepare()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._drain_loop())
-                group.create_task(self._push_loop())
-                group.create_task(_every(REAP_ROUND_S, self.reap_once))
-                group.create_task(_every(HOUSEKEEPING_S, self._keep_house))
-                group.create_task(self._listen())
+                for step in (self._drain, self._reap, self._keep_house):
+                    group.create_task(over.repeat(step))
+                group.create_task(over.repeat(self._push, over.wake))
+                group.create_task(self._listen(over))
         except* Overtaken as problem:
             log.info("another drain was faster: %s", problem.exceptions)
         except* (*REDIS_AWAY, *POSTGRES_AWAY, asyncpg.PostgresError) as problem:
@@ -223,49 +85,84 @@ class Drain:
         except* Exception:
             log.exception("the drain met what it does not know, and begins again")
 
-    async def _drain_loop(self) -> None:
-        idle_s = IDLE_FIRST_S
-        while True:
-            count = await self.drain_once()
-            idle_s = IDLE_FIRST_S if count else min(idle_s * 1.5, IDLE_MAX_S)
-            await asyncio.sleep(0 if count >= ENTRIES_PER_SHARD else idle_s)
+    # each step says how long it can wait for its next turn
 
-    async def _push_loop(self) -> None:
-        while True:
-            self._wake.clear()
-            await self.push_once()
-            await self._check_generations()
-            try:
-                async with asyncio.timeout(PUSH_ROUND_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+    async def _drain(self) -> float:
+        count = await self.streams.drain_once()
+        self._idle_s = IDLE_FIRST_S if count else min(self._idle_s * 1.5, IDLE_MAX_S)
+        return 0 if count >= ENTRIES_PER_SHARD else self._idle_s
 
-    async def _check_generations(self) -> None:
-        """A Redis that was wiped while we were connected to it."""
+    async def _push(self) -> float:
+        more = await self.pusher.push_once()
         if await rebuild.missing(self.redis, self.generations):
             raise Overtaken("Redis has lost a shard")
+        return 0 if more else PUSH_ROUND_S
 
-    async def _listen(self) -> None:
-        """Postgres tells of new rows in the outboxes."""
-        async with self.pool.acquire() as conn:
-            await conn.add_listener(CHANNEL, lambda *_: self._wake.set())
-            ended = asyncio.Event()
-            conn.add_termination_listener(lambda _: ended.set())
-            await ended.wait()
-        raise OSError("the connection that listens to PostgreSQL ended")
+    async def _reap(self) -> float:
+        await self.reaper.reap_once()
+        return REAP_ROUND_S
 
-    async def _keep_house(self) -> None:
+    async def _keep_house(self) -> float:
         await self.pool.execute(sql.load()["usage_partitions"])
         for shard, at in enumerate(SHARD_KEYS):
             applied = int(await self.redis.command("HGET", at.meta, "adjseq") or 0)
             await self.pool.execute(sql.load()["outbox_redis_prune"], shard, applied)
+        return HOUSEKEEPING_S
+
+    async def _listen(self, over: "_Over") -> None:
+        """Postgres tells of new rows in the outboxes."""
+
+        def wake(*_: object) -> None:
+            over.wake.set()
+
+        async with self.pool.acquire() as conn:
+            conn.add_termination_listener(over.end)
+            await conn.add_listener(CHANNEL, wake)
+            try:
+                await over.event.wait()
+            finally:
+                conn.remove_termination_listener(over.end)
+                if not conn.is_closed():
+                    await conn.remove_listener(CHANNEL, wake)
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        await work()
-        await asyncio.sleep(seconds)
+class _Over:
+    """The end of a round, seen by all its loops. They end by looking at it, not by being
+    cancelled: a client library may swallow a cancellation.
+    """
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.wake = asyncio.Event()  # something waits in an outbox
+
+    def end(self, *_: object) -> None:
+        self.event.set()
+        self.wake.set()
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.end()
+
+    async def repeat(
+        self, step: Callable[[], Awaitable[float]], wake: asyncio.Event | None = None
+    ) -> None:
+        """Runs a step again and again; `wake` calls it before its time."""
+        earlier = wake or self.event
+        try:
+            while not self.event.is_set():
+                if wake:
+                    wake.clear()
+                await _wait(earlier, await step())
+        finally:
+            self.end()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 def run(settings: ControlSettings) -> int:
@@ -285,27 +182,3 @@ async def _main(settings: ControlSettings) -> int:
         pool.terminate()
         await redis.close()
     return 0
-
-
-def _owners(hold: bytes) -> list[bytes]:
-    """The owners that a hold names, as prelude.lua writes them."""
-    items = hold.split(b"|", 2)[1]
-    return [item.split(b" ")[0] for item in items.split(b",") if item]
-
-
-def _entries(rows: list[tuple[bytes, list[bytes]]]) -> list[tuple[Cursor, dict[bytes, bytes]]]:
-    """Entries of a stream as the server sends them: an id, then fields and values in turn."""
-    return [(_sid(sid), dict(zip(f[::2], f[1::2], strict=True))) for sid, f in rows]
-
-
-def _text(sid: Cursor) -> str:
-    return f"{sid[0]}-{sid[1]}"
-
-
-def _sid(text: bytes) -> Cursor:
-    ms, _, seq = text.partition(b"-")
-    return int(ms), int(seq)
-
-
-def _readable(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in fields.items()}

@@ -1,4 +1,4 @@
-"""Fills a shard of Redis from the ledger: at the first start, and after Redis has lost its data.
+"""Fills shards of Redis from the ledger: at the first start, and after Redis has lost its data.
 
 The generation is written last: until it stands there, nothing is admitted.
 """

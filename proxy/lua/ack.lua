@@ -1,5 +1,5 @@
 -- ack: the ledger has these entries; forgets them and their tombstones.
--- call:  Drain (control/drain.py), after the commit
+-- call:  Streams (control/books/streams.py), after the commit
 -- KEYS:  1 meta  2 usage  3 tomb
 -- ARGV:  1 generation  2 cursor (id of the last entry in the ledger)  3 first id to keep  4.. rids
 -- reply: {OK} | {NOTREADY}

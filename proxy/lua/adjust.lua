@@ -1,5 +1,5 @@
 -- adjust: changes of pools that the ledger has made (grants, refunds, corrections), in order.
--- call:  Pusher (control/drain.py)
+-- call:  Pusher (control/books/pusher.py)
 -- KEYS:  1 meta  2.. owners
 -- ARGV:  1 generation  2 first seq  3 last seq, then per row: index of its owner in KEYS, meter, delta
 -- reply: {OK} | {NOTREADY} | {GAP, seq that was applied last} | {BAD, what}

@@ -1,5 +1,5 @@
 -- compare: what Redis says of pools, and what explains a difference to the ledger; changes nothing.
--- call:  control/verify.py
+-- call:  control/books/verify.py
 -- KEYS:  1 meta  2 hold  3 usage  4.. owners
 -- ARGV:  1 cursor of the ledger, then per pool: index of its owner in KEYS, meter
 -- reply: {OK, adjseq, cursor, then per pool: balance, held, spent after the cursor, held by living holds}

@@ -1,5 +1,5 @@
 -- reap: ends holds whose lease is over, because whoever held them is dead; costs what was noted.
--- call:  Reaper (control/drain.py), which has read what expired and names the owners
+-- call:  Reaper (control/books/reaper.py), which has read what expired and names the owners
 -- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the holds
 -- ARGV:  rids
 -- reply: {OK, number ended} | {NOTREADY}

@@ -1,5 +1,5 @@
 -- resync: makes pools what the ledger says, less what has been spent since.
--- call:  Rebuild (control/drain.py), while the shard is fenced
+-- call:  rebuild (control/books/rebuild.py), while the shard is fenced
 -- KEYS:  1 meta  2 hold  3 usage  4.. owners
 -- ARGV:  1 cursor (entries after it are not in these balances)
 --        then per pool: index of its owner in KEYS, meter, balance

@@ -1,0 +1,55 @@
+"""Ends the holds of requests whose proxy has died. Needs Redis alone."""
+
+import asyncio
+import logging
+
+from control.store import Store
+from proxy.scripts import SHARD_KEYS, ShardKeys
+
+log = logging.getLogger("opscenter.control.books.reaper")
+
+REAPED_PER_SHARD = 200  # in one round
+
+
+class Reaper:
+    def __init__(self, redis: Store, lease_ms: int) -> None:
+        self.redis = redis
+        self._lease_s = lease_ms / 1000
+        self._from = 0.0
+
+    async def prepare(self) -> None:
+        """After an outage all leases look over: proxies first have the time to renew them."""
+        uptime = int((await self.redis.info("server"))["uptime_in_seconds"])
+        wait_s = self._lease_s if uptime < self._lease_s else 0
+        self._from = asyncio.get_running_loop().time() + wait_s
+
+    async def reap_once(self) -> int:
+        """Ends holds whose lease is over; how many."""
+        if asyncio.get_running_loop().time() < self._from:
+            return 0
+        seconds, micros = await self.redis.command("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        over = ("-inf", now_ms, "LIMIT", 0, REAPED_PER_SHARD)
+        expired = await self.redis.commands([("ZRANGEBYSCORE", k.lease, *over) for k in SHARD_KEYS])
+        ended = 0
+        for at, rids in zip(SHARD_KEYS, expired, strict=True):
+            if rids:
+                ended += await self._reap(at, rids)
+        return ended
+
+    async def _reap(self, at: ShardKeys, rids: list[bytes]) -> int:
+        holds = await self.redis.command("HMGET", at.hold, *rids)
+        owners = sorted({owner for hold in holds if hold for owner in _owners(hold)})
+        keys = [at.meta, at.hold, at.lease, at.tomb, at.usage, *owners]
+        reply = await self.redis.run("reap", keys, *rids)
+        if reply[0] != b"OK":
+            return 0
+        if reply[1]:
+            log.warning("%d requests lost their proxy; their holds are given back", reply[1])
+        return int(reply[1])
+
+
+def _owners(hold: bytes) -> list[bytes]:
+    """The owners that a hold names, as prelude.lua writes them."""
+    items = hold.split(b"|", 2)[1]
+    return [item.split(b" ")[0] for item in items.split(b",") if item]

@@ -1,0 +1,126 @@
+"""Usage streams -> ledger: reads from the cursor on, books, acknowledges. The cursors'
+compare-and-set lets several drains run.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+
+from control import sql
+from control.books.booking import Books, Overtaken
+from control.books.entries import Cursor, Entry, Poison, parse
+from control.database import Pool
+from control.store import Call, Store, Word
+from proxy.scripts import SHARD_KEYS
+
+log = logging.getLogger("opscenter.control.books.streams")
+
+ENTRIES_PER_SHARD = 500  # of one batch
+BAD_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+Raw = tuple[int, Cursor, Mapping[bytes, bytes]]  # shard, id, fields
+
+
+class Streams:
+    """Knows where the ledger stands in each shard's stream."""
+
+    def __init__(self, pool: Pool, redis: Store, generations: Mapping[int, int]) -> None:
+        self.pool = pool
+        self.redis = redis
+        self.cursors: dict[int, Cursor] = {}
+        self._books = Books()
+        self._generations = generations
+
+    async def prepare(self) -> None:
+        """Learns the cursors, and acknowledges what was booked and not acknowledged."""
+        for row in await self.pool.fetch(sql.load()["shard_list"]):
+            self.cursors[row["id"]] = (row["cursor_ms"], row["cursor_seq"])
+        found = await self.redis.commands(
+            [("XRANGE", SHARD_KEYS[s].usage, "-", _text(c)) for s, c in self.cursors.items()]
+        )
+        for (shard, cursor), rows in zip(self.cursors.items(), found, strict=True):
+            if old := _entries(rows):
+                await self._ack({shard: cursor}, {shard: [f.get(b"r", b"") for _, f in old]})
+
+    async def drain_once(self) -> int:
+        """Books what the streams hold now, at most one batch; how many entries."""
+        found = await self.redis.commands(
+            [
+                (
+                    "XRANGE",
+                    at.usage,
+                    "(" + _text(self.cursors[shard]),
+                    "+",
+                    "COUNT",
+                    ENTRIES_PER_SHARD,
+                )
+                for shard, at in enumerate(SHARD_KEYS)
+            ]
+        )
+        raw = [(shard, *entry) for shard, rows in enumerate(found) for entry in _entries(rows)]
+        if not raw:
+            return 0
+        ends = await self._book(raw)
+        rids: dict[int, list[bytes]] = {}
+        for shard, _, fields in raw:
+            rids.setdefault(shard, []).append(fields.get(b"r", b""))
+        self.cursors.update(ends)
+        await self._ack(ends, rids)
+        return len(raw)
+
+    async def _book(self, raw: Sequence[Raw]) -> dict[int, Cursor]:
+        entries: list[Entry] = []
+        poison = []
+        for shard, sid, fields in raw:
+            try:
+                entries.append(parse(shard, sid, fields))
+            except Poison as problem:
+                poison.append((shard, sid, _readable(fields), str(problem)))
+        async with self.pool.acquire() as conn:
+            try:
+                return await self._books.book(conn, entries, self.cursors, poison)
+            except BAD_DATA as problem:
+                log.error("a batch was refused by the ledger (%s); booking one by one", problem)
+        return await self._book_singly(raw)
+
+    async def _book_singly(self, raw: Sequence[Raw]) -> dict[int, Cursor]:
+        """Finds the entry that the ledger refuses, puts it aside and books the others."""
+        cursors = dict(self.cursors)
+        for shard, sid, fields in raw:
+            async with self.pool.acquire() as conn:
+                try:
+                    ends = await self._books.book(conn, [parse(shard, sid, fields)], cursors)
+                except (Poison, *BAD_DATA) as problem:
+                    aside = [(shard, sid, _readable(fields), str(problem))]
+                    ends = await self._books.book(conn, [], cursors, aside)
+            cursors.update(ends)
+        return {shard: cursors[shard] for shard, _, _ in raw}
+
+    async def _ack(self, ends: Mapping[int, Cursor], rids: Mapping[int, list[bytes]]) -> None:
+        calls: list[Call] = []
+        for shard, (ms, seq) in ends.items():
+            at = SHARD_KEYS[shard]
+            args: list[Word] = [self._generations[shard], _text((ms, seq)), _text((ms, seq + 1))]
+            calls.append(("ack", [at.meta, at.usage, at.tomb], [*args, *rids[shard]]))
+        for reply in await self.redis.run_all(calls):
+            if reply[0] != b"OK":
+                raise Overtaken("a shard has another generation")
+
+
+def _entries(rows: list[tuple[bytes, list[bytes]]]) -> list[tuple[Cursor, dict[bytes, bytes]]]:
+    """Entries of a stream as the server sends them: an id, then fields and values in turn."""
+    return [(_sid(sid), dict(zip(f[::2], f[1::2], strict=True))) for sid, f in rows]
+
+
+def _text(sid: Cursor) -> str:
+    return f"{sid[0]}-{sid[1]}"
+
+
+def _sid(text: bytes) -> Cursor:
+    ms, _, seq = text.partition(b"-")
+    return int(ms), int(seq)
+
+
+def _readable(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in fields.items()}

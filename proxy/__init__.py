@@ -1,0 +1,10 @@
+"""The data plane: one request, six steps. It touches memory and Redis, never SQL, never a plugin.
+
+request -> admit -> route -> upstream -> relay -> settle      the sentence is flow.py
+
+the steps       request  admit  route  upstream  relay  settle, errors and answers around them
+the client's    server (ASGI), worker (one process), supervisor and fleet (all of a machine)
+Redis           pipe (connections), shards (what a script means), scripts and lua/ (the scripts)
+providers       http1 and connection (the wire), providers/ (five questions each)
+the world       snapshot (what all share), keyfile and keys (secrets), pricing, settings, metrics
+"""
