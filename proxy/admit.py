@@ -6,7 +6,8 @@ look-up, because the script is told the versions and answers STALE when one is n
 
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -35,19 +36,28 @@ STALE_TRIES = 4  # a record that changes faster than this is not ours to chase
 BEARER = "bearer "
 
 R = TypeVar("R")
+Ticketing = Callable[[Sequence[int]], Ticket]
 
 
 class Admission:
     """The records that this worker remembers, and the way in."""
 
     def __init__(
-        self, shards: Shards, keyfile: KeyFile, metrics: Metrics, instance: str, callers_max: int
+        self,
+        shards: Shards,
+        keyfile: KeyFile,
+        metrics: Metrics,
+        instance: str,
+        callers_max: int,
+        abandoned: Callable[[Ticket, Call], None],
     ) -> None:
+        """`abandoned` gives back what was held for a client who left before he was told."""
         self._shards = shards
         self._keyfile = keyfile
         self._metrics = metrics
         self._instance = instance
         self._callers_max = callers_max
+        self._abandoned = abandoned
         self._keys: dict[str, KeyRecord] = {}
         self._organisations: dict[str, OrganisationRecord] = {}
 
@@ -76,16 +86,21 @@ class Admission:
             amounts = [hold if meter.unit == "pool" else 1 for meter in meters]
             owners = _owners(caller, meters)
             versions = (caller.key.version, caller.organisation.version)
+            ticket = partial(_ticket, call, caller, model, price, meters, owners, hold)
+
+            def release(admitted: Admitted, ticket: Ticketing = ticket) -> None:
+                self._abandoned(ticket(admitted.left), call)
+
             try:
                 answer = await self._shards.admit(
-                    caller.key.shard, call.rid, owners, versions, meters, amounts, context
+                    caller.key.shard, call.rid, owners, versions, meters, amounts, context, release
                 )
             except RedisDown:
                 self._metrics.add(self._metrics.redis_failures)
                 raise NotReady from None
             match answer:
                 case Admitted(left):
-                    return _ticket(call, caller, model, price, meters, owners, hold, left)
+                    return ticket(left)
                 case Limited(nth, left):
                     raise _limit_error(meters[nth], amounts[nth], left)
                 case Refused(why):
@@ -176,11 +191,25 @@ class Admission:
 def hold_ucr(call: Call, model: Model, price: Price) -> int:
     """The most that this call can cost: a token is at least a byte, the provider keeps to the
     model's maximum."""
-    input_max = min(len(call.body), model.context_max)
+    unseen = _reads_more_than_the_body(call.fields)
+    input_max = model.context_max if unseen else min(len(call.body), model.context_max)
     output_max = model.output_max * choices_of(call.fields)
     if call.output_max is not None:
         output_max = min(output_max, call.output_max)
     return worst_ucr(input_max, output_max, price)
+
+
+def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
+    """Images, audio and files may count for more tokens than they have bytes here."""
+    for message in fields["messages"]:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list) and not all(map(_is_text, content)):
+            return True
+    return False
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("text", "refusal")
 
 
 def _good(key: RawRecord) -> bool:

@@ -54,7 +54,8 @@ class Flow:
             ticket = await self.admission.admit(call, caller, model, price)
             self._begin(ticket, outcome)
             reply = await self.upstream.first(call, deployments, outcome)
-            relayed = self._stream if call.stream else self._plain
+            # a provider may answer a stream's request with one plain object
+            relayed = self._stream if call.stream and reply.is_stream else self._plain
             await relayed(reply, call, ticket, outcome, exchange)
         except OpsError as problem:
             outcome.reason = problem.code

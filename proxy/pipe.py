@@ -26,6 +26,10 @@ WATCH_S = 0.02  # how often deadlines are looked at
 HARMLESS = ("NOPERM", "ERR unknown")  # what a server says that takes no SCRIPT LOAD
 
 
+class RedisUrlError(ValueError):
+    """OPSCENTER_REDIS_URL cannot be used; the sentence says what one looks like."""
+
+
 class RedisDown(Exception):
     """Redis cannot be reached, answers too late, or has too much waiting. Nothing was decided."""
 
@@ -49,17 +53,19 @@ class Address:
             parts = urlsplit(url)
             port = parts.port or 6379
         except ValueError:
-            raise ValueError("the host or the port of a Redis URL cannot be read") from None
+            raise RedisUrlError("the host or the port of a Redis URL cannot be read") from None
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.scheme == "unix" and parts.path:
             socket, path = unquote(parts.path), ""
         elif parts.scheme in ("redis", "rediss") and parts.hostname:
             socket, path = "", parts.path.strip("/")
         else:
-            raise ValueError("a Redis URL starts with redis://HOST, rediss://HOST or unix:///PATH")
+            raise RedisUrlError(
+                "a Redis URL starts with redis://HOST, rediss://HOST or unix:///PATH"
+            )
         db = query.get("db") or path or "0"
         if not (db.isascii() and db.isdigit() and len(db) < 10):
-            raise ValueError(
+            raise RedisUrlError(
                 "the database of a Redis URL is a number; % and / in a password are"
                 " written as %25 and %2F"
             )

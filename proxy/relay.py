@@ -75,7 +75,9 @@ async def stream(reply: Reply, call: Call, outcome: Outcome, down: Downstream) -
         else:
             outcome.reason = "no_usage_frame"
     finally:
-        if outcome.usage.source != "provider":
+        if not count.events and outcome.usage.source != "provider":
+            outcome.kind = "released"  # not one event came: nothing is charged
+        elif outcome.usage.source != "provider":
             outcome.usage = estimate(call, count.content_bytes)
 
 

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import orjson
 
+from proxy.errors import ClientGone
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.pricing import cost_ucr
 from proxy.shards import SettleCall, Shards
-from proxy.types import Outcome, Ticket
+from proxy.types import Call, Outcome, Ticket
 
 log = logging.getLogger("opscenter.proxy.settle")
 
@@ -42,6 +43,11 @@ class Settler:
         """Requests that hold something just now."""
         return len(self._running)
 
+    @property
+    def waiting(self) -> int:
+        """Settlements on their way to Redis."""
+        return len(self._pending)
+
     def begin(self, ticket: Ticket, outcome: Outcome, task: "asyncio.Task[object]") -> None:
         """From now on `renew` keeps the hold of this request alive."""
         self._running[ticket.rid] = Running(ticket, outcome, task)
@@ -63,11 +69,18 @@ class Settler:
             _event(ticket, outcome, started_ns, end_user),
         )
         self._count(outcome, cost)
-        if len(self._pending) < PENDING_MAX:
-            task = asyncio.create_task(self._drive(call, ticket.rid))
-            self._pending.add(task)
-            task.add_done_callback(self._pending.discard)
+        if len(self._pending) >= PENDING_MAX:
+            self._give_up(ticket.rid, "too many settlements wait")
+            return cost
+        task = asyncio.create_task(self._drive(call, ticket.rid))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
         return cost
+
+    def release(self, ticket: Ticket, call: Call) -> None:
+        """Gives back a hold that was taken for a client who had left."""
+        outcome = Outcome(reason=ClientGone.code)
+        self.finish(ticket, outcome, time.perf_counter_ns(), call.end_user)
 
     async def drain(self, seconds: float) -> None:
         """Lets what is on its way arrive."""
@@ -105,18 +118,16 @@ class Settler:
             except RedisDown as problem:
                 self._metrics.add(self._metrics.redis_failures)
                 if time.monotonic() - started > self._patience_s:
-                    self._metrics.add(self._metrics.settled + 3)
-                    log.error(
-                        "request %s could not be settled: %s; its hold ends by its lease",
-                        rid,
-                        problem,
-                    )
-                    return
+                    return self._give_up(rid, str(problem))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX_S)
                 continue
             self._metrics.add(self._metrics.settled + ("ok", "late", "again").index(result))
             return
+
+    def _give_up(self, rid: str, why: str) -> None:
+        self._metrics.add(self._metrics.settled + 3)
+        log.error("request %s could not be settled: %s; its hold ends by its lease", rid, why)
 
     def _count(self, outcome: Outcome, cost: int) -> None:
         metrics, tokens = self._metrics, outcome.usage.tokens

@@ -3,7 +3,7 @@ what goes in, what an answer means. Decides nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,8 +60,11 @@ class Shards:
         meters: Sequence[Meter],
         amounts: Sequence[int],
         context: bytes,
+        abandoned: Callable[[Admitted], None],
     ) -> Admitted | Stale | Limited | Refused:
-        """`owners` starts with the key's record and the organisation's."""
+        """`owners` starts with the key's record and the organisation's; `abandoned` hears of a
+        hold whose caller was cancelled before it was told.
+        """
         at = SHARD_KEYS[shard]
         args: list[bytes | int] = [rid.encode(), self.lease_ms, *versions, context]
         for meter, amount in zip(meters, amounts, strict=True):
@@ -71,8 +74,14 @@ class Shards:
                 meter.unit.encode(),
                 amount,
             )
-        reply = await self.pipe.run(ADMIT, (at.meta, at.hold, at.lease, *owners), args)
-        return _admit_answer(reply)
+        keys = (at.meta, at.hold, at.lease, *owners)
+        running = asyncio.ensure_future(self.pipe.run(ADMIT, keys, args))
+        try:
+            return _admit_answer(await asyncio.shield(running))
+        except asyncio.CancelledError:
+            # the hold may have been taken for a client who has left
+            running.add_done_callback(lambda done: _abandon(done, abandoned))
+            raise
 
     def settle(
         self,
@@ -156,6 +165,14 @@ class SettleCall:
         if reply[0] == b"DUP":
             return "again"
         raise RedisDown(f"settle answered {_words(reply)}")
+
+
+def _abandon(done: "asyncio.Future[Reply]", abandoned: Callable[[Admitted], None]) -> None:
+    if done.cancelled() or done.exception() is not None:
+        return
+    answer = _admit_answer(done.result())
+    if isinstance(answer, Admitted):
+        abandoned(answer)
 
 
 def _admit_answer(reply: Reply) -> Admitted | Stale | Limited | Refused:

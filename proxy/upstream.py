@@ -58,6 +58,10 @@ class Reply:
         found = (value for name, value in self.answer.headers if name == b"content-type")
         return next(found, b"application/json")
 
+    @property
+    def is_stream(self) -> bool:
+        return self.content_type.startswith(b"text/event-stream")
+
     async def read(self) -> bytes | None:
         """The next piece; the wait for it counts as the provider's time."""
         started = time.perf_counter_ns()
@@ -117,6 +121,10 @@ class Upstream:
                 continue
             waited_ns += time.perf_counter_ns() - started
             reply.waited_ns = waited_ns
+            if dict(reply.answer.headers).get(b"content-encoding", b"identity") != b"identity":
+                reply.answer.close()
+                why = "it is compressed although that was not asked for"
+                raise UpstreamBroken(model=deployment.model, why=why)
             if reply.answer.status < 300:
                 self._metrics.first_byte(waited_ns // 1000)
                 return reply

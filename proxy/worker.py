@@ -18,7 +18,7 @@ from proxy.flow import Flow
 from proxy.http1 import Client
 from proxy.keyfile import KeyFile, KeyFileError
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
-from proxy.pipe import Pipe
+from proxy.pipe import Pipe, RedisUrlError
 from proxy.server import Door
 from proxy.settings import Settings, SettingsError, load
 from proxy.settle import Settler
@@ -63,6 +63,8 @@ class Worker:
             asyncio.create_task(self.flow.settler.keep_holds(self.settings.renew_ms / 1000)),
             asyncio.create_task(self._beat()),
         ]
+        for keeper in keepers:
+            keeper.add_done_callback(self._keeper_ended)
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
@@ -77,6 +79,12 @@ class Worker:
             await asyncio.gather(*keepers, return_exceptions=True)
             self.client.close()
             await self.pipe.stop()
+
+    def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
+        """Without one of them holds would expire unseen: better another worker takes over."""
+        if not keeper.cancelled() and keeper.exception() is not None:
+            log.error("a keeper failed, this worker ends", exc_info=keeper.exception())
+            self.stop()
 
     async def _beat(self) -> None:
         while True:
@@ -98,12 +106,13 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics, slot: int) -> Wor
     current = Current(shards, keys, settings.snapshot_poll_ms)
     client = Client(settings, metrics)
     instance = f"{socket.gethostname()}-{os.getpid()}-{slot}"
+    settler = Settler(shards, metrics, settings.lease_ms)
     flow = Flow(
         settings=settings,
         current=current,
-        admission=Admission(shards, keys, metrics, instance, settings.callers_max),
+        admission=Admission(shards, keys, metrics, instance, settings.callers_max, settler.release),
         upstream=Upstream(client, settings, metrics),
-        settler=Settler(shards, metrics, settings.lease_ms),
+        settler=settler,
         metrics=metrics,
     )
     return Worker(settings, metrics, pipe, client, flow)
@@ -117,13 +126,13 @@ def main() -> int:
     try:
         settings = load(Settings, os.environ, strict=False)
         keys = KeyFile.load(settings.proxy_keys)
-    except (SettingsError, KeyFileError) as problem:
+        worker = build(settings, keys, open_slot(settings.run_dir, given.slot), given.slot)
+    except (SettingsError, KeyFileError, RedisUrlError) as problem:
         print(f"opscenter proxy: {problem}", file=sys.stderr)
         return EX_CONFIG
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    worker = build(settings, keys, open_slot(settings.run_dir, given.slot), given.slot)
     uvloop.run(worker.run(socket.socket(fileno=given.fd)))
     return 0
 

@@ -455,3 +455,59 @@ async def test_a_wiped_redis_is_filled_again_from_the_ledger(stage: DoorStage) -
     await stage.quiesce()
     report = await verify(stage.pool, stage.redis)
     assert report.ok, report
+
+
+async def test_a_client_that_leaves_while_he_is_admitted_leaves_no_hold(
+    stage: DoorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script has taken the hold, the answer finds nobody: it is given back at once."""
+    pipe, admitting = stage.worker.flow.admission._shards.pipe, asyncio.Event()
+    run = pipe.run
+
+    async def slow(script: Any, *words: Any) -> Any:
+        reply = await run(script, *words)
+        if script.name == "admit":
+            admitting.set()
+            await asyncio.sleep(0.05)
+        return reply
+
+    await stage.chat()
+    monkeypatch.setattr(pipe, "run", slow)
+    task = asyncio.create_task(stage.chat())
+    await admitting.wait()
+    assert (await stage.pool_in_redis())["h"] > 0
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await until(lambda: bool(stage.worker.flow.settler.waiting))
+    await stage.quiesce()
+    assert (await stage.pool_in_redis())["h"] == 0
+    assert [(row["kind"], row["reason"]) for row in await stage.usage()][1:] == [
+        ("released", "client_gone")
+    ]
+
+
+async def test_pictures_by_address_hold_the_whole_context(stage: DoorStage) -> None:
+    """An address of a few bytes may stand for thousands of tokens."""
+    text = {**HELLO, "stream": True}
+    part = {"type": "image_url", "image_url": {"url": "https://example.test/x.png"}}
+    picture = {**text, "messages": [{"role": "user", "content": [part]}]}
+    held = [(await stage.chat(body)).headers["x-ops-held"] for body in (text, picture)]
+    assert float(held[0]) < 9
+    assert float(held[1]) == (32768 * 1000 + 4096 * 2000) / 1_000_000
+
+
+async def test_a_stream_that_breaks_before_its_first_event_costs_nothing(stage: DoorStage) -> None:
+    async def only_a_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(only_a_head, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        await stage.add_provider(f"http://{host}:{port}/v1")
+        model = await stage.add_model("mock/bad")
+        answer = await stage.chat({**HELLO, "model": model, "stream": True})
+    assert "upstream_broken" in answer.text
+    await stage.quiesce()
+    assert [(row["kind"], row["cost"]) for row in await stage.usage()] == [("released", 0)]

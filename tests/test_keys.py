@@ -69,7 +69,7 @@ def test_two_swapped_characters_are_noticed() -> None:
         SAMPLE[:20] + "\ud800" + SAMPLE[21:],
         "x" * 1_000_000,
     ],
-    ids=lambda text: f"{len(text)}-{text[:12]!a}",
+    ids=lambda text: f"of-{len(text)}",
 )
 def test_what_looks_almost_like_a_key_is_none(text: str) -> None:
     """Never an exception: whatever stands in a header is either a key or is not."""
