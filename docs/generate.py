@@ -93,7 +93,9 @@ def errors() -> str:
     told: set[type[OpsError]] = set()
     page = []
     for heading, cure, root in parts:
-        rows = [leaf for leaf in leaves(root) if _is_product(leaf) and leaf not in told]
+        rows = [
+            leaf for leaf in leaves(root, everywhere=True) if _is_product(leaf) and leaf not in told
+        ]
         told.update(rows)
         page.append(f"## {heading}\n\n{cure}\n\n{_errors_table(rows)}")
     return "\n".join(page)

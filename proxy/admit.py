@@ -5,7 +5,6 @@ look-up, because the script is told the versions and answers STALE when one is n
 """
 
 import hmac
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -27,9 +26,10 @@ from proxy.keyfile import KeyFile
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.pricing import credits_text, worst_ucr
+from proxy.records import is_good, key_record, organisation_record
 from proxy.request import choices_of
 from proxy.scripts import SHARD_KEYS
-from proxy.shards import Admitted, Limited, RawRecord, Refused, Shards, Stale
+from proxy.shards import Admitted, Limited, Refused, Shards, Stale
 from proxy.types import Call, Caller, KeyRecord, Meter, Model, OrganisationRecord, Price, Ticket
 
 STALE_TRIES = 4  # a record that changes faster than this is not ours to chase
@@ -123,15 +123,15 @@ class Admission:
         self._metrics.add(self._metrics.stale)
         if stale.key is None:
             raise self._refusal("KEY", caller)
-        key = _key_record(caller.key.kid, caller.key.shard, stale.key)
+        key = key_record(caller.key.kid, caller.key.shard, stale.key)
         if not hmac.compare_digest(key.digest, caller.key.digest):
             raise self._refusal("KEY", caller)
         self._remember(self._keys, key.kid, key)
-        if not _good(stale.key):
+        if not is_good(stale.key):
             raise self._refusal("KEY", caller)
         organisation = caller.organisation
         if stale.organisation is not None:
-            organisation = _organisation_record(organisation.id, key.shard, stale.organisation)
+            organisation = organisation_record(organisation.id, key.shard, stale.organisation)
             self._remember(self._organisations, organisation.id, organisation)
             if stale.organisation.status != "active":
                 raise self._refusal("ORG", caller)
@@ -153,9 +153,9 @@ class Admission:
 
     async def _fetch_key(self, key: keys.Key) -> KeyRecord:
         raw = await self._shards.key(key.shard, key.kid)
-        if raw is None or not _good(raw):
+        if raw is None or not is_good(raw):
             raise KeyInvalid
-        record = _key_record(key.kid, key.shard, raw)
+        record = key_record(key.kid, key.shard, raw)
         self._check_digest(key, record)
         self._remember(self._keys, key.kid, record)
         return record
@@ -164,7 +164,7 @@ class Admission:
         raw = await self._shards.organisation(key.shard, key.organisation)
         if raw is None:
             raise NotReady
-        record = _organisation_record(key.organisation, key.shard, raw)
+        record = organisation_record(key.organisation, key.shard, raw)
         self._remember(self._organisations, record.id, record)
         return record
 
@@ -210,12 +210,6 @@ def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
 
 def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in ("text", "refusal")
-
-
-def _good(key: RawRecord) -> bool:
-    """By this machine's clock; where money is held, the script asks the server's."""
-    expired = 0 < key.expires_ms <= time.time_ns() // 1_000_000
-    return key.status == "active" and not expired
 
 
 def _key(authorization: str | None) -> keys.Key:
@@ -264,28 +258,3 @@ def _limit_error(meter: Meter, amount: int, left: int) -> LimitError:
     if meter.unit == "pool":
         return InsufficientCredits(needed=credits_text(amount), left=credits_text(left))
     return ParallelLimit(limit=meter.limit, owner=meter.label)
-
-
-def _key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
-    body = orjson.loads(raw.body)
-    return KeyRecord(
-        kid=kid,
-        shard=shard,
-        version=raw.version,
-        digest=raw.digest,
-        pepper=body["pepper"],
-        organisation=body["organisation"],
-        person=body["person"],
-        models=None if body["models"] is None else frozenset(body["models"]),
-        meters=_meters(SHARD_KEYS[shard].key(kid), "key", body["meters"]),
-    )
-
-
-def _organisation_record(id: str, shard: int, raw: RawRecord) -> OrganisationRecord:
-    body = orjson.loads(raw.body)
-    owner = SHARD_KEYS[shard].organisation(id)
-    return OrganisationRecord(id, raw.version, _meters(owner, "organisation", body["meters"]))
-
-
-def _meters(owner: bytes, label: str, rows: Sequence[Any]) -> tuple[Meter, ...]:
-    return tuple(Meter(owner, name.encode(), unit, label, limit) for name, unit, limit in rows)

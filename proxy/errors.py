@@ -287,8 +287,11 @@ class ClientGone(OpsError):
     code = "client_gone"
 
 
-def leaves(root: type[OpsError] = OpsError) -> Iterator[type[OpsError]]:
-    """Every error a client can read, in the order of this file."""
+def leaves(root: type[OpsError] = OpsError, everywhere: bool = False) -> Iterator[type[OpsError]]:
+    """Every error that the door can answer with, in the order of this file; `everywhere`, also
+    those that a plane above has added.
+    """
     yield root
     for child in root.__subclasses__():
-        yield from leaves(child)
+        if everywhere or child.__module__ == __name__:
+            yield from leaves(child, everywhere)

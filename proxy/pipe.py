@@ -10,12 +10,11 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
 
+from proxy.address import Address
 from proxy.scripts import SCRIPTS, Script
 
 Word = bytes | int
@@ -26,58 +25,8 @@ WATCH_S = 0.02  # how often deadlines are looked at
 HARMLESS = ("NOPERM", "ERR unknown")  # what a server says that takes no SCRIPT LOAD
 
 
-class RedisUrlError(ValueError):
-    """OPSCENTER_REDIS_URL cannot be used; the sentence says what one looks like."""
-
-
 class RedisDown(Exception):
     """Redis cannot be reached, answers too late, or has too much waiting. Nothing was decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A Redis URL taken apart."""
-
-    host: str
-    port: int
-    socket: str
-    user: str
-    password: str = field(repr=False)
-    db: int
-    tls: bool
-
-    @classmethod
-    def parse(cls, url: str) -> "Address":
-        """Reads what redis-py reads, in the same way; no error repeats a piece of the URL."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port or 6379
-        except ValueError:
-            raise RedisUrlError("the host or the port of a Redis URL cannot be read") from None
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if parts.scheme == "unix" and parts.path:
-            socket, path = unquote(parts.path), ""
-        elif parts.scheme in ("redis", "rediss") and parts.hostname:
-            socket, path = "", parts.path.strip("/")
-        else:
-            raise RedisUrlError(
-                "a Redis URL starts with redis://HOST, rediss://HOST or unix:///PATH"
-            )
-        db = query.get("db") or path or "0"
-        if not (db.isascii() and db.isdigit() and len(db) < 10):
-            raise RedisUrlError(
-                "the database of a Redis URL is a number; % and / in a password are"
-                " written as %25 and %2F"
-            )
-        return cls(
-            host=parts.hostname or "",
-            port=port,
-            socket=socket,
-            user=unquote(parts.username or "") or query.get("username", ""),
-            password=unquote(parts.password or "") or query.get("password", ""),
-            db=int(db),
-            tls=parts.scheme == "rediss",
-        )
 
 
 class _Connection(asyncio.Protocol):

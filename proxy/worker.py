@@ -13,12 +13,13 @@ import sys
 import uvicorn
 import uvloop
 
+from proxy.address import RedisUrlError
 from proxy.admit import Admission
 from proxy.flow import Flow
 from proxy.http1 import Client
 from proxy.keyfile import KeyFile, KeyFileError
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
-from proxy.pipe import Pipe, RedisUrlError
+from proxy.pipe import Pipe
 from proxy.server import Door
 from proxy.settings import Settings, SettingsError, load
 from proxy.settle import Settler

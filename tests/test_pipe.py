@@ -13,7 +13,8 @@ import pytest
 from redis.connection import parse_url
 
 from proxy import pipe
-from proxy.pipe import Address, Pipe, RedisDown, Reply
+from proxy.address import Address
+from proxy.pipe import Pipe, RedisDown, Reply
 from proxy.scripts import SCRIPTS, Script
 
 PATIENCE_S = 10.0

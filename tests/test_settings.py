@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy import settings
-from proxy.pipe import Address
+from proxy.address import Address
 from proxy.settings import LOG_LEVELS, Settings, SettingsError, load
 
 
