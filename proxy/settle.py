@@ -43,11 +43,6 @@ class Settler:
         """Requests that hold something just now."""
         return len(self._running)
 
-    @property
-    def waiting(self) -> int:
-        """Settlements on their way to Redis."""
-        return len(self._pending)
-
     def begin(self, ticket: Ticket, outcome: Outcome, task: "asyncio.Task[object]") -> None:
         """From now on `renew` keeps the hold of this request alive."""
         self._running[ticket.rid] = Running(ticket, outcome, task)

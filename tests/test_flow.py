@@ -479,7 +479,8 @@ async def test_a_client_that_leaves_while_he_is_admitted_leaves_no_hold(
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    await until(lambda: bool(stage.worker.flow.settler.waiting))
+    metrics = stage.worker.metrics
+    await until(lambda: metrics.cells[metrics.settled] == 2)
     await stage.quiesce()
     assert (await stage.pool_in_redis())["h"] == 0
     assert [(row["kind"], row["reason"]) for row in await stage.usage()][1:] == [
