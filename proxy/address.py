@@ -1,7 +1,9 @@
-"""A Redis URL taken apart: redis://, rediss:// or unix://. Pure."""
+"""A Redis URL taken apart: redis://, rediss:// or unix://, also with several hosts. Pure."""
 
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
+
+SEEDS_MAX = 32
 
 
 class RedisUrlError(ValueError):
@@ -35,7 +37,8 @@ class Address:
             socket, path = "", parts.path.strip("/")
         else:
             raise RedisUrlError(
-                "a Redis URL starts with redis://HOST, rediss://HOST or unix:///PATH"
+                "a Redis URL starts with redis://HOST, rediss://HOST or unix:///PATH; several"
+                " hosts are written as redis://HOST:PORT,HOST:PORT"
             )
         db = query.get("db") or path or "0"
         if not (db.isascii() and db.isdigit() and len(db) < 10):
@@ -52,3 +55,20 @@ class Address:
             db=int(db),
             tls=parts.scheme == "rediss",
         )
+
+
+def seeds(url: str) -> tuple[str, ...]:
+    """One URL per host of `scheme://user:password@host:port,host:port/0`, in their order. The
+    first that answers is used; in a cluster it tells of all the others.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("redis", "rediss"):
+        return (url,)
+    end = min((at for sign in "/?#" if (at := rest.find(sign)) >= 0), default=len(rest))
+    login, at_sign, hosts = rest[:end].rpartition("@")
+    names = hosts.split(",")
+    if len(names) > SEEDS_MAX or (len(names) > 1 and not all(names)):
+        raise RedisUrlError(
+            f"a Redis URL names one host, or up to {SEEDS_MAX} with a comma between each two"
+        )
+    return tuple(f"{scheme}://{login}{at_sign}{name}{rest[end:]}" for name in names)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import hiredis
 
-from proxy.address import Address
+from proxy.address import Address, seeds
 from proxy.scripts import SCRIPTS, Script
 
 Word = bytes | int
@@ -22,7 +22,8 @@ Reply = Any  # what Redis answered: bytes, int, None or a list of these
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.5
 HEALTHY_AFTER_S = 1.0  # a connection that lived so long did not fail at its start
 WATCH_S = 0.02  # how often deadlines are looked at
-HARMLESS = ("NOPERM", "ERR unknown")  # what a server says that takes no SCRIPT LOAD
+HARMLESS = ("NOPERM", "ERR unknown")  # what a server says that takes no SCRIPT LOAD or INFO
+FORGOTTEN = ("NOSCRIPT", *HARMLESS)  # the script has to travel with its call
 
 
 class RedisDown(Exception):
@@ -106,19 +107,34 @@ def _pack(command: tuple[Word, ...]) -> bytes:
     return packed
 
 
+def _says(reply: Reply, line: bytes) -> bool:
+    return isinstance(reply, bytes) and line in reply
+
+
+def _forget(reply: "asyncio.Future[Reply]") -> None:
+    if not reply.cancelled():
+        reply.exception()
+
+
 class Pipe:
-    """A few connections to one server, kept up in the background."""
+    """A few connections to one server, kept up in the background. Of several addresses the
+    first that answers is used, by all connections.
+    """
 
     def __init__(
         self,
-        url: str,
+        at: str | Address,
         *,
         connections: int = 2,
         connect_ms: int = 50,
         timeout_ms: int = 200,
         backlog_max: int = 10_000,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.address = Address.parse(url)
+        self._seeds = (at,) if isinstance(at, Address) else tuple(map(Address.parse, seeds(at)))
+        self.address = self._seeds[0]  # the one in use
+        self.clustered = False  # what answers there is a node of a cluster
+        self._changed = changed  # told when a connection has come up or has ended
         self.timeout_s = timeout_ms / 1000
         self.connect_s = connect_ms / 1000
         self.backlog_max = max(backlog_max // connections, 1)  # of each connection
@@ -164,29 +180,45 @@ class Pipe:
         try:
             return await self.send(*command)
         except hiredis.ReplyError as problem:
-            raise RedisDown(f"Redis refused a command: {problem}") from None
+            raise self._refused("a command", problem) from None
+
+    def ask(self, *command: Word) -> "asyncio.Future[Reply]":
+        """Sends a command to a server that its slot is on the way to."""
+        self.send(b"ASKING").add_done_callback(_forget)
+        connection = self._ready[self._next]  # the same one, or it would not know
+        return connection.send(_pack(command), connection.loop.time() + self.timeout_s)
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Word]) -> Reply:
         """Runs a script by its SHA; one that the server has forgotten is sent again."""
         try:
             return await self.send(b"EVALSHA", script.sha, len(keys), *keys, *args)
         except hiredis.ReplyError as problem:
-            if not str(problem).startswith("NOSCRIPT"):
-                raise RedisDown(f"Redis refused {script.name}: {problem}") from None
+            if not str(problem).startswith(FORGOTTEN):
+                raise self._refused(script.name, problem) from None
         return await self.execute(b"EVAL", script.text, len(keys), *keys, *args)
+
+    def _refused(self, what: str, problem: hiredis.ReplyError) -> RedisDown:
+        if str(problem).startswith("READONLY"):
+            # it has become a replica: connecting again finds the master, or tells
+            for connection in self._ready[:]:
+                connection.fail("the server has become a replica")
+        return RedisDown(f"Redis refused {what}: {problem}")
 
     async def _keep(self, tried: asyncio.Event) -> None:
         """Keeps one connection up: connect, hand out, wait for its end, back off with jitter."""
         backoff = BACKOFF_MIN_S
         loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
+            started, at = loop.time(), self.address
             try:
                 async with asyncio.timeout(self.connect_s + self.timeout_s):
-                    connection = await self._connect()
-                if connection.transport is not None:
+                    connection = await self._connect(at)
+                if at is not self.address:
+                    connection.fail("another address is in use")
+                elif connection.transport is not None:
                     self._ready.append(connection)
                     self.problem = ""
+                    self._changed()
                 tried.set()
                 await self._until_closed(connection)
                 self.problem = connection.problem
@@ -195,6 +227,7 @@ class Pipe:
             except (OSError, UnicodeError, RedisDown, hiredis.HiredisError) as problem:
                 self.problem = str(problem) or type(problem).__name__
             tried.set()
+            self._try_next(at)
             if loop.time() - started > HEALTHY_AFTER_S:
                 backoff = BACKOFF_MIN_S
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
@@ -210,38 +243,50 @@ class Pipe:
     def _lost(self, connection: _Connection) -> None:
         if connection in self._ready:
             self._ready.remove(connection)
+            self._changed()
 
-    async def _connect(self) -> _Connection:
-        loop, at = asyncio.get_running_loop(), self.address
+    def _try_next(self, failed: Address) -> None:
+        """Goes on to the next address, once for all connections, when none is up any more."""
+        if failed is self.address and not self._ready:
+            self.address = self._seeds[(self._seeds.index(failed) + 1) % len(self._seeds)]
+
+    async def _connect(self, at: Address) -> _Connection:
+        loop = asyncio.get_running_loop()
         connection = _Connection(self._lost)
         if at.socket:
             await loop.create_unix_connection(lambda: connection, at.socket)
         else:
             await loop.create_connection(lambda: connection, at.host, at.port, ssl=self._tls)
         try:
-            await self._greet(connection)
+            await self._greet(connection, at)
         except BaseException:
             connection.fail()
             raise
         return connection
 
-    async def _greet(self, connection: _Connection) -> None:
-        at, deadline = self.address, connection.loop.time() + self.timeout_s
+    async def _greet(self, connection: _Connection, at: Address) -> None:
+        """Signs in, learns what kind of server it is, and loads the scripts."""
+        deadline = connection.loop.time() + self.timeout_s
         hello: list[tuple[bytes, ...]] = []
         if at.password:
             login = (at.user.encode(), at.password.encode()) if at.user else (at.password.encode(),)
             hello.append((b"AUTH", *login))
         if at.db:
             hello.append((b"SELECT", b"%d" % at.db))
+        about = ((b"INFO", b"cluster"), (b"INFO", b"replication"))
         loads = [(b"SCRIPT", b"LOAD", script.text) for script in SCRIPTS.values()]
-        sent = [connection.send(_pack(c), deadline) for c in (*hello, *loads)]
+        sent = [connection.send(_pack(c), deadline) for c in (*hello, *about, *loads)]
         replies = await asyncio.gather(*sent, return_exceptions=True)
         for nth, reply in enumerate(replies):
-            # a server may refuse SCRIPT LOAD: then each script travels with its call
+            # a server may refuse INFO: then it is taken for a single one, and says MOVED if not;
+            # and SCRIPT LOAD: then each script travels with its call
             refused = isinstance(reply, hiredis.ReplyError)
             harmless = refused and nth >= len(hello) and str(reply).startswith(HARMLESS)
             if isinstance(reply, BaseException) and not harmless:
                 raise reply
+        self.clustered = _says(replies[len(hello)], b"cluster_enabled:1")
+        if not self.clustered and _says(replies[len(hello) + 1], b"role:slave"):
+            raise RedisDown("the server is a replica, which takes no writes")
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

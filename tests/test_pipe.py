@@ -113,7 +113,7 @@ async def failing(work: Awaitable[Reply]) -> str:
 
 
 def is_greeting(command: list[bytes]) -> bool:
-    return command[0] in (b"AUTH", b"SELECT", b"SCRIPT")
+    return command[0] in (b"AUTH", b"SELECT", b"INFO", b"SCRIPT")
 
 
 # With a real server --------------------------------------------------------------------
