@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import orjson
 
+from control import sql
 from control.settings import ControlSettings
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ async def connect_patiently(settings: ControlSettings) -> Pool:
 
 
 async def _prepare(conn: asyncpg.Connection) -> None:
+    # as the role that may not change the ledger, where there is one
+    if await conn.fetchval(sql.load()["app_role"]):
+        await conn.execute("SET ROLE opscenter_app")
     # in the binary form, which COPY needs: jsonb is a version byte, then the text
     await conn.set_type_codec(
         "json", encoder=orjson.dumps, decoder=orjson.loads, schema="pg_catalog", format="binary"

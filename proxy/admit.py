@@ -5,15 +5,18 @@ look-up, because the script is told the versions and answers STALE when one is n
 """
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 
 from proxy import keys
 from proxy.errors import (
+    BudgetReached,
     InsufficientCredits,
+    JobCeilingDiffers,
+    JobCeilingReached,
     KeyInvalid,
     KeyMissing,
     LimitError,
@@ -22,17 +25,18 @@ from proxy.errors import (
     OrganisationSuspended,
     ParallelLimit,
 )
+from proxy.hold import Hold, hold_of, lowered
 from proxy.keyfile import KeyFile
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
-from proxy.pricing import credits_text, worst_ucr
+from proxy.pricing import credits_text
 from proxy.records import is_good, key_record, organisation_record
 from proxy.request import choices_of
 from proxy.scripts import SHARD_KEYS
-from proxy.shards import Admitted, Limited, Refused, Shards, Stale
+from proxy.shards import Admitted, Limited, OtherCeiling, Refused, Shards, Stale
 from proxy.types import Call, Caller, KeyRecord, Meter, Model, OrganisationRecord, Price, Ticket
 
-STALE_TRIES = 4  # a record that changes faster than this is not ours to chase
+ADMIT_TRIES = 5  # a record that changes faster than this is not ours to chase
 BEARER = "bearer "
 
 R = TypeVar("R")
@@ -49,6 +53,7 @@ class Admission:
         metrics: Metrics,
         instance: str,
         callers_max: int,
+        slice_tokens: int,
         abandoned: Callable[[Ticket, Call], None],
     ) -> None:
         """`abandoned` gives back what was held for a client who left before he was told."""
@@ -57,11 +62,12 @@ class Admission:
         self._metrics = metrics
         self._instance = instance
         self._callers_max = callers_max
+        self._slice_tokens = slice_tokens
         self._abandoned = abandoned
         self._keys: dict[str, KeyRecord] = {}
         self._organisations: dict[str, OrganisationRecord] = {}
 
-    async def identify(self, authorization: str | None) -> Caller:
+    async def identify(self, authorization: bytes | None) -> Caller:
         """Whose key this is. Says nothing yet about whether it is still good."""
         key = _key(authorization)
         try:
@@ -79,21 +85,28 @@ class Admission:
         """Takes the holds of this call, all or none."""
         if caller.key.models is not None and model.id not in caller.key.models:
             raise ModelNotAllowed("model", model=model.id)
-        hold = hold_ucr(call, model, price)
-        context = self._context(call, caller, model, price)
-        for _ in range(STALE_TRIES):
-            meters = caller.organisation.meters + caller.key.meters
-            amounts = [hold if meter.unit == "pool" else 1 for meter in meters]
+        hold = hold_of(call, model, price, self._slice_tokens)
+        context, lowered_to = self._context(call, caller, model, price), None
+        for _ in range(ADMIT_TRIES):
+            meters = _meters(caller, call)
             owners = _owners(caller, meters)
-            versions = (caller.key.version, caller.organisation.version)
-            ticket = partial(_ticket, call, caller, model, price, meters, owners, hold)
+            amounts = [1 if meter.unit == "slot" else hold.amount_ucr for meter in meters]
+            ticket = partial(_ticket, call, caller, model, price, meters, owners, hold, lowered_to)
 
             def release(admitted: Admitted, ticket: Ticketing = ticket) -> None:
                 self._abandoned(ticket(admitted.left), call)
 
             try:
                 answer = await self._shards.admit(
-                    caller.key.shard, call.rid, owners, versions, meters, amounts, context, release
+                    caller.key.shard,
+                    call.rid,
+                    owners,
+                    (caller.key.version, caller.organisation.version),
+                    meters,
+                    amounts,
+                    context,
+                    call.job.ceiling_ucr if call.job else None,
+                    release,
                 )
             except RedisDown:
                 self._metrics.add(self._metrics.redis_failures)
@@ -102,7 +115,14 @@ class Admission:
                 case Admitted(left):
                     return ticket(left)
                 case Limited(nth, left):
-                    raise _limit_error(meters[nth], amounts[nth], left)
+                    less = None
+                    if meters[nth].unit != "slot" and lowered_to is None:
+                        less = lowered(call, model, price, left)
+                    if less is None:
+                        raise _limit_error(meters[nth], amounts[nth], left)
+                    hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
+                case OtherCeiling(ceiling):
+                    raise JobCeilingDiffers(ceiling=credits_text(ceiling))
                 case Refused(why):
                     raise self._refusal(why, caller)
                 case Stale():
@@ -183,38 +203,16 @@ class Admission:
                 "m": model.id,
                 "v": price.version,
                 "e": call.end_user,
+                "j": call.job.id if call.job else None,
                 "i": self._instance,
             }
         )
 
 
-def hold_ucr(call: Call, model: Model, price: Price) -> int:
-    """The most that this call can cost: a token is at least a byte, the provider keeps to the
-    model's maximum."""
-    unseen = _reads_more_than_the_body(call.fields)
-    input_max = model.context_max if unseen else min(len(call.body), model.context_max)
-    output_max = model.output_max * choices_of(call.fields)
-    if call.output_max is not None:
-        output_max = min(output_max, call.output_max)
-    return worst_ucr(input_max, output_max, price)
-
-
-def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
-    """Images, audio and files may count for more tokens than they have bytes here."""
-    for message in fields["messages"]:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and not all(map(_is_text, content)):
-            return True
-    return False
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in ("text", "refusal")
-
-
-def _key(authorization: str | None) -> keys.Key:
-    if not authorization:
+def _key(header: bytes | None) -> keys.Key:
+    if not header:
         raise KeyMissing
+    authorization = header.decode("latin-1")
     if authorization[: len(BEARER)].lower() != BEARER:
         raise KeyMissing
     key = keys.parse(authorization[len(BEARER) :].strip())
@@ -223,10 +221,22 @@ def _key(authorization: str | None) -> keys.Key:
     return key
 
 
+def _meters(caller: Caller, call: Call) -> tuple[Meter, ...]:
+    meters = caller.organisation.meters + caller.key.meters
+    if call.job is None or call.job.ceiling_ucr is None:
+        return meters
+    name = f"w:j:{caller.organisation.id}:{call.job.id}"
+    owner = SHARD_KEYS[caller.key.shard].prefix + name.encode()
+    return (*meters, Meter(owner, b"bud", "ucr", "job", call.job.ceiling_ucr))
+
+
 def _owners(caller: Caller, meters: Sequence[Meter]) -> list[bytes]:
+    """The records first, a job last: the scripts find them by their place."""
     at = SHARD_KEYS[caller.key.shard]
     owners = [at.key(caller.key.kid), at.organisation(caller.organisation.id)]
-    owners += [m.owner for m in meters if m.owner not in owners]
+    for meter in meters:
+        if meter.owner not in owners:
+            owners.append(meter.owner)
     return owners
 
 
@@ -237,10 +247,12 @@ def _ticket(
     price: Price,
     meters: Sequence[Meter],
     owners: Sequence[bytes],
-    hold: int,
+    hold: Hold,
+    lowered_to: int | None,
     left: Sequence[int],
 ) -> Ticket:
     pool = next(nth for nth, meter in enumerate(meters) if meter.unit == "pool")
+    budgets = [meter.owner + b":" + meter.name for meter in meters if meter.unit == "ucr"]
     return Ticket(
         rid=call.rid,
         shard=caller.key.shard,
@@ -249,12 +261,20 @@ def _ticket(
         price=price,
         owners=tuple(owners),
         pool=meters[pool].owner + b":" + meters[pool].name,
-        held_ucr=hold,
+        budgets=b" ".join(budgets),
+        held_ucr=hold.amount_ucr,
         left_ucr=left[pool],
+        output_held=hold.output_tokens,
+        lowered_to=lowered_to,
     )
 
 
 def _limit_error(meter: Meter, amount: int, left: int) -> LimitError:
+    if meter.unit == "slot":
+        return ParallelLimit(limit=meter.limit, owner=meter.label)
+    needed, rest = credits_text(amount), credits_text(max(left, 0))
     if meter.unit == "pool":
-        return InsufficientCredits(needed=credits_text(amount), left=credits_text(left))
-    return ParallelLimit(limit=meter.limit, owner=meter.label)
+        return InsufficientCredits(needed=needed, left=rest)
+    if meter.label == "job":
+        return JobCeilingReached(needed=needed, left=rest)
+    return BudgetReached(owner=meter.label, needed=needed, left=rest)

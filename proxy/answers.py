@@ -84,8 +84,10 @@ def error_headers(problem: OpsError) -> Headers:
 
 
 def headers(reply: Reply, ticket: Ticket, outcome: Outcome) -> Headers:
-    """Who answered, and how many were asked."""
+    """Who answered, how many were asked, and the maximum where the credits lowered it."""
+    lowered = ticket.lowered_to
     return [
+        *([(b"x-ops-max-tokens", b"%d" % lowered)] if lowered is not None else []),
         (b"content-type", reply.content_type),
         (b"x-ops-model", ticket.model.id.encode()),
         (b"x-ops-provider", reply.deployment.provider.encode()),

@@ -109,6 +109,20 @@ class FieldInvalid(CallerError):
     code = "field_invalid"
 
 
+class JobCeilingDiffers(CallerError):
+    """This job has a ceiling of {ceiling} credits already, and the first one stands. Send the same
+    X-Job-Max-Cost, or another X-Job-Id."""
+
+    status = 409
+    code = "job_ceiling_differs"
+
+
+class HeaderInvalid(CallerError):
+    """The header `{name}` is not usable: {why}."""
+
+    code = "header_invalid"
+
+
 class KeyMissing(CallerError):
     """No API key was sent. Send it as `Authorization: Bearer sk_ops_...`."""
 
@@ -189,6 +203,24 @@ class InsufficientCredits(LimitError):
 
     status = 402
     code = "insufficient_credits"
+    kind = "insufficient_quota"
+    retry = False
+
+
+class BudgetReached(LimitError):
+    """The budget of this {owner} does not carry this request: it may cost up to {needed} credits
+    and {left} are left. Lower `max_tokens`, or ask for a larger budget."""
+
+    code = "budget_reached"
+    kind = "insufficient_quota"
+    retry = False
+
+
+class JobCeilingReached(LimitError):
+    """The ceiling of this job does not carry this request: it may cost up to {needed} credits and
+    {left} are left of the job. Lower `max_tokens`, or end the job."""
+
+    code = "job_ceiling_reached"
     kind = "insufficient_quota"
     retry = False
 

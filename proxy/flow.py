@@ -4,16 +4,19 @@ here; each step is the file of that name.
 
 import asyncio
 import logging
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
 from proxy.errors import ClientGone, KeyInvalid, OpsError
+from proxy.hold import output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
-from proxy.pricing import cost_ucr
+from proxy.pricing import cost_ucr, credits_text, worst_ucr
 from proxy.relay import Downstream
 from proxy.settings import Settings
 from proxy.settle import Settler
@@ -36,7 +39,7 @@ class Flow:
     metrics: Metrics
 
     async def chat(
-        self, path: str, authorization: str | None, body: bytes, down: Downstream
+        self, path: str, headers: Mapping[bytes, bytes], body: bytes, down: Downstream
     ) -> None:
         """One chat completion, from its bytes to its charge."""
         started_ns = time.perf_counter_ns()
@@ -46,13 +49,15 @@ class Flow:
         reply: Reply | None = None
         outcome = Outcome()
         try:
-            caller = await self.admission.identify(authorization)
-            call = request.chat(exchange.rid, path, body, self.settings)
+            caller = await self.admission.identify(headers.get(b"authorization"))
+            call = request.chat(exchange.rid, path, body, self.settings, headers)
             model = route.find(call.model, self.current.snapshot)
             price = route.price_of(model)
             deployments = route.candidates(model)
             ticket = await self.admission.admit(call, caller, model, price)
-            self._begin(ticket, outcome)
+            if ticket.lowered_to is not None:
+                call = request.with_maximum(call, ticket.lowered_to)
+            self._begin(ticket, call, outcome)
             reply = await self.upstream.first(call, deployments, outcome)
             # a provider may answer a stream's request with one plain object
             relayed = self._stream if call.stream and reply.is_stream else self._plain
@@ -73,7 +78,7 @@ class Flow:
             if reply is not None:
                 reply.answer.close()
             if ticket is not None and call is not None:
-                self.settler.finish(ticket, outcome, started_ns, call.end_user)
+                self.settler.finish(ticket, outcome, started_ns, call)
             self._measure(started_ns, call, reply)
 
     async def _plain(
@@ -89,15 +94,16 @@ class Flow:
     ) -> None:
         headers = answers.headers(reply, ticket, outcome) + answers.hold_headers(ticket)
         await exchange.head(reply.answer.status, headers)
-        await relay.stream(reply, call, outcome, exchange)
+        slices = _Slices(self, ticket, call, outcome)
+        await relay.stream(reply, call, outcome, exchange, slices)
         cost = cost_ucr(outcome.usage.tokens, ticket.price)
         await exchange.chunk(answers.cost_comment(ticket, cost))
         await exchange.end()
 
-    def _begin(self, ticket: Ticket, outcome: Outcome) -> None:
+    def _begin(self, ticket: Ticket, call: Call, outcome: Outcome) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self.settler.begin(ticket, outcome, task)
+        self.settler.begin(ticket, call, outcome, task)
 
     def _measure(self, started_ns: int, call: Call | None, reply: Reply | None) -> None:
         stream = call is not None and call.stream
@@ -105,3 +111,36 @@ class Flow:
         inside_ns = time.perf_counter_ns() - started_ns - (reply.waited_ns if reply else 0)
         if not stream:
             self.metrics.overhead(inside_ns // 1000)
+
+
+class _Slices:
+    """What a stream may still give out before its hold has to grow."""
+
+    __slots__ = ("_flow", "_held", "_most", "_request", "reach")
+
+    def __init__(self, flow: Flow, ticket: Ticket, call: Call, outcome: Outcome) -> None:
+        self._flow = flow
+        self._request = (ticket, call, outcome)
+        self._held = ticket.output_held
+        self._most = output_max(call, ticket.model)
+        self._look_ahead()
+
+    @property
+    def next_text(self) -> str:
+        return credits_text(worst_ucr(0, self._next, self._request[0].price))
+
+    async def more(self) -> bool:
+        if not await self._flow.settler.extend(*self._request, self._next):
+            return False
+        self._held += self._next
+        self._look_ahead()
+        return True
+
+    @property
+    def _next(self) -> int:
+        return min(self._flow.settings.slice_tokens, self._most - self._held)
+
+    def _look_ahead(self) -> None:
+        """The next slice is asked for when half of this one is left."""
+        ahead = self._flow.settings.slice_tokens // 2
+        self.reach = self._held - ahead if self._held < self._most else sys.maxsize

@@ -28,15 +28,17 @@ def key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
         organisation=body["organisation"],
         person=body["person"],
         models=None if body["models"] is None else frozenset(body["models"]),
-        meters=_meters(SHARD_KEYS[shard].key(kid), "key", body["meters"]),
+        meters=_meters(shard, body["meters"]),
     )
 
 
 def organisation_record(id: str, shard: int, raw: RawRecord) -> OrganisationRecord:
-    body = orjson.loads(raw.body)
-    owner = SHARD_KEYS[shard].organisation(id)
-    return OrganisationRecord(id, raw.version, _meters(owner, "organisation", body["meters"]))
+    return OrganisationRecord(id, raw.version, _meters(shard, orjson.loads(raw.body)["meters"]))
 
 
-def _meters(owner: bytes, label: str, rows: Sequence[Any]) -> tuple[Meter, ...]:
-    return tuple(Meter(owner, name.encode(), unit, label, limit) for name, unit, limit in rows)
+def _meters(shard: int, rows: Sequence[Any]) -> tuple[Meter, ...]:
+    prefix = SHARD_KEYS[shard].prefix
+    return tuple(
+        Meter(prefix + owner.encode(), name.encode(), unit, label, limit)
+        for owner, name, unit, label, limit in rows
+    )

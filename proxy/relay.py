@@ -10,7 +10,8 @@ from typing import Protocol
 import orjson
 
 from proxy import sse
-from proxy.errors import UpstreamBroken
+from proxy.delivered import Delivered, last_frame
+from proxy.errors import InsufficientCredits, UpstreamBroken
 from proxy.types import Call, Outcome, Usage
 from proxy.upstream import Reply
 
@@ -37,6 +38,19 @@ class Downstream(Protocol):
         """The end of a stream."""
 
 
+class Slices(Protocol):
+    """The hold of a stream, which grows as the stream goes on."""
+
+    reach: int  # tokens; beyond it the next slice has to be held
+
+    @property
+    def next_text(self) -> str:
+        """What the next slice may cost, in credits."""
+
+    async def more(self) -> bool:
+        """Holds the next slice; False where the credits do not carry it."""
+
+
 async def plain(reply: Reply, call: Call, outcome: Outcome) -> bytes:
     """A whole answer: read before its head goes out, because the head tells its exact cost."""
     body = await reply.whole()
@@ -49,10 +63,13 @@ async def plain(reply: Reply, call: Call, outcome: Outcome) -> bytes:
     return body
 
 
-async def stream(reply: Reply, call: Call, outcome: Outcome, down: Downstream) -> None:
+async def stream(
+    reply: Reply, call: Call, outcome: Outcome, down: Downstream, slices: Slices
+) -> None:
     """Events in, events out. However it ends, `outcome` knows what was used until then."""
     splitter = sse.Splitter(reply.settings.event_max_bytes)
-    count = _Delivered()
+    count = Delivered()
+    outcome.delivered = count
     outcome.kind, outcome.reason = "settled", "cut"
     try:
         while (piece := await reply.read()) is not None:
@@ -63,6 +80,10 @@ async def stream(reply: Reply, call: Call, outcome: Outcome, down: Downstream) -
                 raise UpstreamBroken(model=call.model, why=why) from None
             if block:
                 await _pass(block, reply, call, outcome, down, count)
+                if count.content_bytes > slices.reach and not await slices.more():
+                    # cut cleanly: a last frame that says so, then the error
+                    await down.chunk(last_frame(count.first))
+                    raise InsufficientCredits(needed=slices.next_text, left="less")
         if rest := splitter.rest():
             # a last event without its blank line still counts
             await _pass(rest.rstrip(b"\r\n") + b"\n\n", reply, call, outcome, down, count)
@@ -81,42 +102,19 @@ async def stream(reply: Reply, call: Call, outcome: Outcome, down: Downstream) -
             outcome.usage = estimate(call, count.content_bytes)
 
 
-class _Delivered:
-    """What has gone to the client, in counts."""
-
-    __slots__ = ("bytes", "done", "envelope", "error", "events")
-
-    def __init__(self) -> None:
-        self.events = self.bytes = 0
-        self.envelope = 0  # bytes that every frame of this stream has: the shortest one's
-        self.done = self.error = False
-
-    def add(self, events: int, size: int) -> None:
-        self.events += events
-        self.bytes += size
-        average = size // events
-        if not self.envelope or average < self.envelope:
-            self.envelope = average
-
-    @property
-    def content_bytes(self) -> int:
-        """At least a token per event but the opening and the closing one."""
-        return max(self.bytes - self.events * self.envelope, (self.events - 2) * BYTES_PER_TOKEN, 0)
-
-
 async def _pass(
-    block: bytes, reply: Reply, call: Call, outcome: Outcome, down: Downstream, count: _Delivered
+    block: bytes, reply: Reply, call: Call, outcome: Outcome, down: Downstream, count: Delivered
 ) -> None:
     if worth_reading(block):
         block = _look(block, reply, call, outcome, count)
         if not block:
             return
     else:
-        count.add(block.count(b"\n\n") or 1, len(block))
+        count.add(block)
     await down.chunk(block)
 
 
-def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: _Delivered) -> bytes:
+def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: Delivered) -> bytes:
     """Reads the events that may carry usage, an error or the end; hides what nobody asked for."""
     kept = []
     for event in sse.events(block):
@@ -127,11 +125,11 @@ def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: _Deli
             outcome.usage = usage
             if not call.usage_wanted and b'"choices":[]' in data.replace(b" ", b""):
                 continue
-            count.add(1, len(event))
+            count.add(event)
         elif ERROR in data and _is_error(data):
             count.error = True
         else:
-            count.add(1, len(event))
+            count.add(event)
         kept.append(event)
     return b"".join(kept)
 

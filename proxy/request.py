@@ -2,7 +2,10 @@
 hurt before it is parsed.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -15,17 +18,27 @@ from proxy.errors import (
     BodyTooManyItems,
     FieldInvalid,
     FieldMissing,
+    HeaderInvalid,
 )
 from proxy.settings import Settings
-from proxy.types import Call
+from proxy.types import Call, Job
 
 MODEL_MAX = 256  # characters of a model's name
 CHOICES_MAX = 128
 OUTPUT_MAX = 10_000_000  # tokens that a client may ask for
+NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
+_job_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
+_amount = re.compile(rb"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?").fullmatch
 END_USER_MAX = 256  # characters that are kept of `user`
 
 
-def chat(rid: str, path: str, body: bytes, settings: Settings) -> Call:
+def chat(
+    rid: str,
+    path: str,
+    body: bytes,
+    settings: Settings,
+    headers: Mapping[bytes, bytes] = NO_HEADERS,
+) -> Call:
     """A chat completion, as far as it must be understood here; the provider judges the rest."""
     fields = read_object(body, settings)
     model = _model(fields)
@@ -51,7 +64,13 @@ def chat(rid: str, path: str, body: bytes, settings: Settings) -> Call:
         usage_wanted=stream and _usage_wanted(fields),
         output_max=_output_max(fields),
         end_user=_end_user(fields),
+        job=_job(headers),
     )
+
+
+def with_maximum(call: Call, tokens: int) -> Call:
+    """The same call with a maximum that the client had not named."""
+    return replace(call, fields={**call.fields, "max_tokens": tokens}, output_max=tokens)
 
 
 def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
@@ -157,3 +176,24 @@ def _end_user(fields: Mapping[str, Any]) -> str | None:
         raise FieldInvalid("user", name="user", why="it takes a text")
     # no database takes this character in a text, and the ledger must be able to book the name
     return user.replace("\0", "")[:END_USER_MAX] or None
+
+
+def _job(headers: Mapping[bytes, bytes]) -> Job | None:
+    """`X-Job-Id` joins requests to a job, `X-Job-Max-Cost` gives it a ceiling in credits."""
+    name, cost = headers.get(b"x-job-id"), headers.get(b"x-job-max-cost")
+    if name is None:
+        if cost is not None:
+            raise HeaderInvalid(name="X-Job-Max-Cost", why="it needs an X-Job-Id beside it")
+        return None
+    if not _job_id(name):
+        why = "it takes 1 to 128 letters, digits, and . _ - of a name"
+        raise HeaderInvalid(name="X-Job-Id", why=why)
+    return Job(name.decode(), None if cost is None else _credits(cost))
+
+
+def _credits(text: bytes) -> int:
+    if not _amount(text):
+        why = "it takes credits with at most 6 decimals, such as 12.5"
+        raise HeaderInvalid(name="X-Job-Max-Cost", why=why)
+    whole, _, decimals = text.decode().partition(".")
+    return int(whole) * 1_000_000 + int(decimals.ljust(6, "0"))

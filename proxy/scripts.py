@@ -10,6 +10,7 @@ from pathlib import Path
 from proxy.keys import SHARDS
 
 FOLDER = Path(__file__).with_name("lua")
+DONE_PREFIX = b"{ops}:done:"  # streams, one per proxy worker: request ids that are in the ledger
 SNAPSHOT_KEY = b"{ops}:snapshot"  # hash: section -> body, and `manifest`
 
 

@@ -59,7 +59,7 @@ class Door:
             _allow(method, "POST")
             found = _headers(scope)
             body = await self._body(found, receive)
-            await self._watched(path, found.get(b"authorization"), body, receive, down)
+            await self._watched(path, found, body, receive, down)
         elif path in MODELS or path.startswith(MODEL):
             _allow(method, "GET")
             await self._models(scope, down)
@@ -72,14 +72,13 @@ class Door:
             raise RouteNotFound
 
     async def _watched(
-        self, path: str, authorization: bytes | None, body: bytes, receive: Receive, down: "Down"
+        self, path: str, headers: dict[bytes, bytes], body: bytes, receive: Receive, down: "Down"
     ) -> None:
         """Runs the flow and ends it when the client leaves."""
-        text = authorization.decode("latin-1") if authorization else None
         task = asyncio.current_task()
         watcher = asyncio.create_task(_until_gone(receive, task))
         try:
-            await self.flow.chat(path, text, body, down)
+            await self.flow.chat(path, headers, body, down)
         finally:
             watcher.cancel()
 
@@ -105,8 +104,7 @@ class Door:
 
     async def _models(self, scope: Message, down: "Down") -> None:
         authorization = _headers(scope).get(b"authorization")
-        text = authorization.decode("latin-1") if authorization else None
-        caller = await self.flow.admission.check(await self.flow.admission.identify(text))
+        caller = await self.flow.admission.check(await self.flow.admission.identify(authorization))
         snapshot = self.flow.current.snapshot
         path = scope["path"]
         if path in MODELS:

@@ -76,6 +76,12 @@ class Settings:
         12_000, "A hold lives this long unless its request renews it.", 2_000, 600_000
     )
     renew_ms: int = setting(4_000, "How often running requests renew their holds.", 500, 200_000)
+    slice_tokens: int = setting(
+        1024, "Output tokens that a stream's hold carries before more is held.", 16, 1_000_000
+    )
+    backlog_max: int = setting(
+        1_000_000, "Requests per shard that may wait for the ledger; then 503.", 1
+    )
     snapshot_poll_ms: int = setting(500, "How often a worker asks for news.", 50, 60_000)
     callers_max: int = setting(20_000, "Keys and organisations that a worker remembers.", 10)
 
@@ -115,6 +121,11 @@ class Settings:
         if self.run_dir_at:
             return absolute(self.run_dir_at)
         return short_run_dir(self.home)
+
+    @property
+    def journal(self) -> Path:
+        """What workers must remember: on a disk that outlives them."""
+        return self.home / "journal"
 
     @property
     def proxy_keys(self) -> Path:

@@ -1,128 +1,234 @@
 """Settle: usage times price, the rest of the hold given back. Never raises into an answer, never
 makes a client wait, cannot be cancelled by one.
+
+The journal is written first; whatever happens to Redis, the settlement is sent again until the
+ledger is known to have it.
 """
 
 import asyncio
 import logging
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
-from proxy.errors import ClientGone
+from proxy.errors import ClientGone, NotReady
+from proxy.journal import Entry, Journal, JournalError
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
-from proxy.pricing import cost_ucr
-from proxy.shards import SettleCall, Shards
+from proxy.pricing import cost_ucr, worst_ucr
+from proxy.relay import estimate
+from proxy.shards import Renewal, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
 
 log = logging.getLogger("opscenter.proxy.settle")
 
-RETRY_FIRST_S, RETRY_MAX_S = 0.05, 2.0
-PENDING_MAX = 100_000  # settlements that may wait for Redis; beyond, holds end by their lease
+CONFIRM_POLL_S = 0.25
+REDRIVE_AFTER_S = 3.0  # what the ledger has not confirmed by then is settled again
+REDRIVEN_AT_ONCE = 500
+FIRST_ID = b"0-0"
 
 
 class Running(NamedTuple):
     ticket: Ticket
+    call: Call
     outcome: Outcome
     task: "asyncio.Task[object]"
 
 
 class Settler:
-    """Sends settlements, again where nobody answered, until each is known to have happened."""
+    """Holds of running requests kept, ended ones settled until the ledger has them."""
 
-    def __init__(self, shards: Shards, metrics: Metrics, lease_ms: int) -> None:
+    def __init__(self, shards: Shards, metrics: Metrics, journal: Journal) -> None:
         self._shards = shards
         self._metrics = metrics
-        self._patience_s = lease_ms / 1000
-        self._pending: set[asyncio.Task[None]] = set()
+        self._journal = journal
+        self._sending: set[asyncio.Task[None]] = set()
         self._running: dict[str, Running] = {}
+        self._sent_at: dict[str, float] = {}  # settled and not confirmed; oldest first
 
     @property
     def running(self) -> int:
         """Requests that hold something just now."""
         return len(self._running)
 
-    def begin(self, ticket: Ticket, outcome: Outcome, task: "asyncio.Task[object]") -> None:
-        """From now on `renew` keeps the hold of this request alive."""
-        self._running[ticket.rid] = Running(ticket, outcome, task)
+    @property
+    def ready(self) -> bool:
+        return not self._journal.broken and not self._journal.full
 
-    def finish(
-        self, ticket: Ticket, outcome: Outcome, started_ns: int, end_user: str | None
-    ) -> int:
+    # a request's life ------------------------------------------------------------
+
+    def begin(
+        self, ticket: Ticket, call: Call, outcome: Outcome, task: "asyncio.Task[object]"
+    ) -> None:
+        """Before the provider is called: this request is remembered from now on, its hold kept."""
+        try:
+            self._journal.admitted(ticket.rid, _admitted(ticket, call))
+        except JournalError as problem:
+            log.error("%s: nothing is admitted until it can", problem)
+            raise NotReady from None
+        finally:
+            self._running[ticket.rid] = Running(ticket, call, outcome, task)
+
+    def finish(self, ticket: Ticket, outcome: Outcome, started_ns: int, call: Call) -> int:
         """Hands the request to the ledger; returns what it cost."""
         self._running.pop(ticket.rid, None)
         cost = cost_ucr(outcome.usage.tokens, ticket.price) if outcome.kind == "settled" else 0
-        call = self._shards.settle(
-            ticket.shard,
-            ticket.rid,
-            ticket.owners,
-            outcome.kind.encode(),
-            cost,
-            ticket.pool,
-            ticket.held_ucr,
-            _event(ticket, outcome, started_ns, end_user),
-        )
+        used = {
+            "k": outcome.kind,
+            "c": cost,
+            "h": ticket.held_ucr + outcome.extended_ucr,
+            "e": _event(ticket, outcome, started_ns, call, self._journal.instance),
+        }
+        admitted = _admitted(ticket, call)
+        try:
+            self._journal.used(ticket.rid, used)
+        except JournalError as problem:
+            log.error("%s: request %s is remembered in memory alone", problem, ticket.rid)
         self._count(outcome, cost)
-        if len(self._pending) >= PENDING_MAX:
-            self._give_up(ticket.rid, "too many settlements wait")
-            return cost
-        task = asyncio.create_task(self._drive(call, ticket.rid))
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        self._send(ticket.rid, admitted, used)
         return cost
 
     def release(self, ticket: Ticket, call: Call) -> None:
         """Gives back a hold that was taken for a client who had left."""
         outcome = Outcome(reason=ClientGone.code)
-        self.finish(ticket, outcome, time.perf_counter_ns(), call.end_user)
+        self.finish(ticket, outcome, time.perf_counter_ns(), call)
+
+    async def extend(self, ticket: Ticket, call: Call, outcome: Outcome, tokens: int) -> bool:
+        """Holds a stream's next slice; False where the credits do not carry it."""
+        extra = worst_ucr(0, tokens, ticket.price)
+        row = Renewal(ticket.rid, ticket.owners, _so_far(ticket, call, outcome), extra)
+        try:
+            [answer] = await self._shards.renew(ticket.shard, [row])
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)
+            raise NotReady from None
+        if answer == "GONE":
+            raise NotReady  # what was held is all that this stream may use
+        if answer == "REVOKED":
+            self._cut(ticket.rid)
+        elif answer == "OK":
+            outcome.extended_ucr += extra
+        return answer != "FUNDS"
 
     async def drain(self, seconds: float) -> None:
         """Lets what is on its way arrive."""
-        if self._pending:
-            await asyncio.wait(list(self._pending), timeout=seconds)
+        if self._sending:
+            await asyncio.wait(list(self._sending), timeout=seconds)
+
+    # loops ---------------------------------------------------------------------------
 
     async def keep_holds(self, period_s: float) -> None:
         """Renews what runs longer than the period, one call per shard."""
         while True:
             await asyncio.sleep(period_s)
-            by_shard: dict[int, list[Ticket]] = {}
+            by_shard: dict[int, list[Running]] = {}
             for running in self._running.values():
-                by_shard.setdefault(running.ticket.shard, []).append(running.ticket)
-            for shard, tickets in by_shard.items():
-                await self._renew(shard, tickets)
+                by_shard.setdefault(running.ticket.shard, []).append(running)
+            for shard, together in by_shard.items():
+                await self._renew(shard, together)
 
-    async def _renew(self, shard: int, tickets: list[Ticket]) -> None:
-        rows = [(ticket.rid, ticket.owners[0], ticket.owners[1], 0) for ticket in tickets]
+    async def confirm(self, ready: Callable[[], bool]) -> None:
+        """Takes over from dead workers, forgets what the ledger has, repeats what it has not."""
+        last = FIRST_ID
+        while True:
+            if ready():
+                self._adopt()
+                last = await self._hear(last)
+                self._redrive()
+            await asyncio.sleep(CONFIRM_POLL_S)
+
+    async def _hear(self, last: bytes) -> bytes:
+        try:
+            last, rids = await self._shards.persisted(self._journal.instance, last)
+        except RedisDown:
+            return FIRST_ID  # another server may count from the beginning
+        if rids:
+            for rid in rids:
+                self._sent_at.pop(rid, None)
+            self._journal.confirmed(rids)
+        return last
+
+    def _redrive(self) -> None:
+        try:
+            self._journal.try_again()
+        except JournalError:
+            return
+        before = time.monotonic() - REDRIVE_AFTER_S
+        late = [rid for rid, at in list(self._sent_at.items())[:REDRIVEN_AT_ONCE] if at < before]
+        for rid in late:
+            entry = self._journal.entries.get(rid)
+            self._sent_at.pop(rid)
+            if entry is not None and entry.used is not None:
+                self._send(rid, entry.admitted, entry.used)
+
+    def _adopt(self) -> None:
+        """What a dead worker had used is settled; what it had begun is an orphan."""
+        before, taken = set(self._journal.entries), 0
+        try:
+            taken = self._journal.adopt()
+        except (JournalError, OSError) as problem:
+            log.error("a dead worker's journal cannot be taken over: %s", problem)
+            return
+        for rid in self._journal.entries.keys() - before:
+            entry = self._journal.entries[rid]
+            used = _readdressed(entry, self._journal.instance)
+            self._journal.used(rid, used)
+            self._send(rid, entry.admitted, used)
+        if taken:
+            log.warning("%d requests of dead workers taken over", taken)
+
+    async def _renew(self, shard: int, together: list[Running]) -> None:
+        rows = []
+        for running in together:
+            cost = _so_far(running.ticket, running.call, running.outcome)
+            rows.append(Renewal(running.ticket.rid, running.ticket.owners, cost, 0))
+            try:
+                self._journal.checkpoint(running.ticket.rid, cost)
+            except JournalError as problem:
+                log.error("%s", problem)
         try:
             answers = await self._shards.renew(shard, rows)
         except RedisDown:
             self._metrics.add(self._metrics.redis_failures)
             return
-        for ticket, answer in zip(tickets, answers, strict=True):
-            running = self._running.get(ticket.rid)
-            if answer == "REVOKED" and running is not None:
-                running.outcome.revoked = True
-                running.task.cancel()
+        for running, answer in zip(together, answers, strict=True):
+            if answer == "REVOKED":
+                self._cut(running.ticket.rid)
 
-    async def _drive(self, call: SettleCall, rid: str) -> None:
-        pause, started = RETRY_FIRST_S, time.monotonic()
-        while True:
-            try:
-                result = await call.send()
-            except RedisDown as problem:
-                self._metrics.add(self._metrics.redis_failures)
-                if time.monotonic() - started > self._patience_s:
-                    return self._give_up(rid, str(problem))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, RETRY_MAX_S)
-                continue
+    def _cut(self, rid: str) -> None:
+        running = self._running.get(rid)
+        if running is not None:
+            running.outcome.revoked = True
+            running.task.cancel()
+
+    # sending ------------------------------------------------------------------------
+
+    def _send(self, rid: str, admitted: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+        call = self._shards.settle(
+            admitted["s"],
+            rid,
+            [owner.encode() for owner in admitted["o"]],
+            used["k"].encode(),
+            used["c"],
+            admitted["p"].encode(),
+            admitted["b"].encode(),
+            used["h"],
+            used["e"].encode(),
+        )
+        self._sent_at[rid] = time.monotonic()
+        task = asyncio.create_task(self._settle(call))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _settle(self, call: SettleCall) -> None:
+        try:
+            result = await call.send()
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)  # it is driven again later
+        else:
             self._metrics.add(self._metrics.settled + ("ok", "late", "again").index(result))
-            return
-
-    def _give_up(self, rid: str, why: str) -> None:
-        self._metrics.add(self._metrics.settled + 3)
-        log.error("request %s could not be settled: %s; its hold ends by its lease", rid, why)
 
     def _count(self, outcome: Outcome, cost: int) -> None:
         metrics, tokens = self._metrics, outcome.usage.tokens
@@ -132,23 +238,60 @@ class Settler:
             metrics.add(metrics.tokens + output, count)
 
 
-def _event(ticket: Ticket, outcome: Outcome, started_ns: int, end_user: str | None) -> bytes:
-    """All that the ledger books of a request."""
-    key, deployment = ticket.caller.key, outcome.deployment
-    return orjson.dumps(
-        {
+def _admitted(ticket: Ticket, call: Call) -> dict[str, Any]:
+    """What a settlement needs to know of a hold, as the journal keeps it."""
+    key = ticket.caller.key
+    return {
+        "s": ticket.shard,
+        "o": [owner.decode() for owner in ticket.owners],
+        "p": ticket.pool.decode(),
+        "b": ticket.budgets.decode(),
+        "h": ticket.held_ucr,
+        "e": {
             "o": key.organisation,
             "k": key.kid,
             "u": key.person,
             "m": ticket.model.id,
             "v": ticket.price.version,
-            "e": end_user,
-            "p": deployment.provider if deployment else "",
-            "d": deployment.id if deployment else 0,
-            "n": outcome.attempts,
-            "t": dict(outcome.usage.tokens),
-            "s": outcome.usage.source,
-            "r": outcome.reason,
-            "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
-        }
-    )
+            "e": call.end_user,
+            "j": call.job.id if call.job else None,
+        },
+    }
+
+
+def _event(ticket: Ticket, outcome: Outcome, started_ns: int, call: Call, instance: str) -> str:
+    """All that the ledger books of a request."""
+    deployment = outcome.deployment
+    event = {
+        **_admitted(ticket, call)["e"],
+        "i": instance,
+        "p": deployment.provider if deployment else "",
+        "d": deployment.id if deployment else 0,
+        "n": outcome.attempts,
+        "t": dict(outcome.usage.tokens),
+        "s": outcome.usage.source,
+        "r": outcome.reason,
+        "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
+    }
+    return orjson.dumps(event).decode()
+
+
+def _readdressed(entry: Entry, instance: str) -> dict[str, Any]:
+    """A dead worker's settlement, whose confirmation now comes to us."""
+    if entry.used is not None:
+        event = {**orjson.loads(entry.used["e"]), "i": instance}
+        return {**entry.used, "e": orjson.dumps(event).decode()}
+    event = {**entry.admitted["e"], "i": instance}
+    return {
+        "k": "orphan",
+        "c": entry.checkpoint,
+        "h": entry.admitted["h"],
+        "e": orjson.dumps(event).decode(),
+    }
+
+
+def _so_far(ticket: Ticket, call: Call, outcome: Outcome) -> int:
+    """What a stream has cost until now, by what was delivered."""
+    if outcome.delivered is None:
+        return 0
+    return cost_ucr(estimate(call, outcome.delivered.content_bytes).tokens, ticket.price)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.pipe import Pipe, RedisDown, Reply
-from proxy.scripts import SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
+from proxy.scripts import DONE_PREFIX, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
 from proxy.types import Meter
 
 KEY_FIELDS = (b"ver", b"st", b"body", b"digest", b"exp")
@@ -40,16 +40,32 @@ class Limited(NamedTuple):
     left: int
 
 
+class OtherCeiling(NamedTuple):
+    ceiling: int  # that the job has
+
+
 class Refused(NamedTuple):
     why: str  # KEY, ORG, NOTREADY
+
+
+class Renewal(NamedTuple):
+    rid: str
+    owners: Sequence[bytes]  # of the hold; its key's record and its organisation's come first
+    checkpoint: int  # what it has cost so far
+    extra: int  # to be held beyond what is
+
+
+Admission = Admitted | Stale | Limited | OtherCeiling | Refused
+ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM = 5, 4  # places among KEYS
 
 
 class Shards:
     """Scripts on the shards of one Redis."""
 
-    def __init__(self, pipe: Pipe, lease_ms: int) -> None:
+    def __init__(self, pipe: Pipe, lease_ms: int, backlog_max: int) -> None:
         self.pipe = pipe
         self.lease_ms = lease_ms
+        self.backlog_max = backlog_max
 
     async def admit(
         self,
@@ -60,21 +76,21 @@ class Shards:
         meters: Sequence[Meter],
         amounts: Sequence[int],
         context: bytes,
+        ceiling: int | None,
         abandoned: Callable[[Admitted], None],
-    ) -> Admitted | Stale | Limited | Refused:
-        """`owners` starts with the key's record and the organisation's; `abandoned` hears of a
-        hold whose caller was cancelled before it was told.
+    ) -> Admission:
+        """`owners` starts with the key's record and the organisation's, and ends with the job's
+        where there is a `ceiling`; `abandoned` hears of a hold whose caller was cancelled before
+        he was told.
         """
         at = SHARD_KEYS[shard]
+        limit = b"" if ceiling is None else b"%d" % ceiling
         args: list[bytes | int] = [rid.encode(), self.lease_ms, *versions, context]
+        args += (self.backlog_max, limit)
         for meter, amount in zip(meters, amounts, strict=True):
-            args += (
-                owners.index(meter.owner) + 4,
-                meter.name,
-                meter.unit.encode(),
-                amount,
-            )
-        keys = (at.meta, at.hold, at.lease, *owners)
+            place = owners.index(meter.owner) + ADMIT_OWNERS_FROM
+            args += (place, meter.name, meter.unit.encode(), amount)
+        keys = (at.meta, at.hold, at.lease, at.usage, *owners)
         running = asyncio.ensure_future(self.pipe.run(ADMIT, keys, args))
         try:
             return _admit_answer(await asyncio.shield(running))
@@ -91,24 +107,24 @@ class Shards:
         kind: bytes,
         cost: int,
         pool: bytes,
+        budgets: bytes,
         held: int,
         event: bytes,
     ) -> "SettleCall":
         at = SHARD_KEYS[shard]
         keys = (at.meta, at.hold, at.lease, at.tomb, at.usage, *owners)
-        return SettleCall(self.pipe, keys, (rid.encode(), kind, cost, pool, held, event))
+        words = (rid.encode(), kind, cost, pool, budgets, held, event)
+        return SettleCall(self.pipe, keys, words)
 
-    async def renew(
-        self, shard: int, rows: Sequence[tuple[str, bytes, bytes, int]]
-    ) -> tuple[str, ...]:
-        """Per row (rid, key record, organisation record, cost so far): OK, GONE or REVOKED."""
+    async def renew(self, shard: int, rows: Sequence[Renewal]) -> tuple[str, ...]:
+        """Per row: OK, GONE, REVOKED or FUNDS."""
         at = SHARD_KEYS[shard]
-        records = list(dict.fromkeys(record for row in rows for record in row[1:3]))
+        owners = list(dict.fromkeys(owner for row in rows for owner in row.owners))
         args: list[bytes | int] = [self.lease_ms]
-        for rid, key, organisation, checkpoint in rows:
-            places = (records.index(key) + 4, records.index(organisation) + 4)
-            args += (rid.encode(), *places, checkpoint)
-        reply = await self.pipe.run(RENEW, (at.meta, at.hold, at.lease, *records), args)
+        for row in rows:
+            places = [owners.index(record) + RENEW_OWNERS_FROM for record in row.owners[:2]]
+            args += (row.rid.encode(), *places, row.checkpoint, row.extra)
+        reply = await self.pipe.run(RENEW, (at.meta, at.hold, at.lease, *owners), args)
         if reply[0] != b"OK":
             raise RedisDown(f"renew answered {_words(reply)}")
         return tuple(answer.decode() for answer in reply[1:])
@@ -135,6 +151,13 @@ class Shards:
         )
         if not all(replies):
             raise RedisDown(f"{replies.count(0)} shards have not been filled yet")
+
+    async def persisted(self, instance: str, after: bytes) -> tuple[bytes, list[str]]:
+        """Request ids of this instance that the ledger has, told after `after`; and the last id."""
+        name = DONE_PREFIX + instance.encode()
+        rows = await self.pipe.execute(b"XRANGE", name, b"(" + after, b"+", b"COUNT", 500)
+        rids = [rid for _, fields in rows for rid in fields[1].decode().split(",")]
+        return (rows[-1][0] if rows else after), rids
 
     async def snapshot_version(self) -> int:
         version = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
@@ -175,12 +198,14 @@ def _abandon(done: "asyncio.Future[Reply]", abandoned: Callable[[Admitted], None
         abandoned(answer)
 
 
-def _admit_answer(reply: Reply) -> Admitted | Stale | Limited | Refused:
+def _admit_answer(reply: Reply) -> Admission:
     word = reply[0]
     if word == b"OK":
         return Admitted(tuple(map(int, reply[1:])))
     if word == b"LIMIT":
         return Limited(int(reply[1]) - 1, int(reply[2]))
+    if word == b"JOB":
+        return OtherCeiling(int(reply[1]))
     if word == b"STALE":
         return Stale(*_records(reply[1:]))
     if word in (b"KEY", b"ORG", b"NOTREADY"):

@@ -75,6 +75,7 @@ def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
         id=row["id"],
         context_max=row["context_max"],
         output_max=row["output_max"],
+        thinks=row["thinks"],
         created=row["created"],
         deployments=tuple(d for r in row["deployments"] if (d := _deployment(row["id"], r, keys))),
         price=price

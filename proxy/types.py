@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 # The world as the control plane published it ------------------------------------
 
@@ -37,6 +37,7 @@ class Model:
     created: int  # seconds since 1970
     deployments: tuple[Deployment, ...]
     price: Price | None
+    thinks: bool = False  # gives out tokens that no stream shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ class Meter:
     """Something that can refuse a request: a field group of its owner's hash in Redis."""
 
     owner: bytes  # the hash's key
-    name: bytes  # `pool`, `par`
-    unit: str  # `pool`: credits that count down; `slot`: requests at one time
-    label: str  # whom it limits, for the error: key, organisation
+    name: bytes  # `pool`, `bud`, `par`
+    unit: str  # `pool`: credits that count down; `ucr`: a budget; `slot`: requests at one time
+    label: str  # whom it limits, for the error: key, person, organisation, job
     limit: int = 0
 
 
@@ -87,6 +88,13 @@ class Caller:
     organisation: OrganisationRecord
 
 
+class Delivered(Protocol):
+    """What of a stream has gone to the client, in counts."""
+
+    @property
+    def content_bytes(self) -> int: ...
+
+
 # One request -----------------------------------------------------------------------
 
 
@@ -103,6 +111,15 @@ class Call:
     usage_wanted: bool  # a stream whose client asked for the usage chunk
     output_max: int | None  # what the client allows, all choices together
     end_user: str | None
+    job: "Job | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Requests that share a ceiling of cost."""
+
+    id: str
+    ceiling_ucr: int | None  # None: as it was set before
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +135,9 @@ class Ticket:
     pool: bytes  # owner and meter that pays
     held_ucr: int
     left_ucr: int  # of the pool, after this hold
+    output_held: int = 0  # tokens that the hold carries; of a stream the first slice
+    budgets: bytes = b""  # owners and meters that count with it, by spaces
+    lowered_to: int | None = None  # tokens, when the credits did not carry the model's maximum
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +160,6 @@ class Outcome:
     usage: Usage = NO_USAGE
     deployment: Deployment | None = None
     attempts: int = 0
+    extended_ucr: int = 0  # held beyond the ticket, as a stream went on
+    delivered: "Delivered | None" = None  # of a stream, while it runs
     revoked: bool = False  # its key or organisation was, while it ran

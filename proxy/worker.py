@@ -17,6 +17,7 @@ from proxy.address import RedisUrlError
 from proxy.admit import Admission
 from proxy.flow import Flow
 from proxy.http1 import Client
+from proxy.journal import Journal
 from proxy.keyfile import KeyFile, KeyFileError
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
 from proxy.pipe import Pipe
@@ -39,19 +40,26 @@ class Worker:
     """The parts of one worker, and their common life."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, pipe: Pipe, client: Client, flow: Flow
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        pipe: Pipe,
+        client: Client,
+        flow: Flow,
+        journal: Journal,
     ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.pipe = pipe
         self.client = client
         self.flow = flow
+        self.journal = journal
         self.started = asyncio.Event()  # ready for the first time
         self._server = _server(Door(flow, lambda: self.ready), settings)
 
     @property
     def ready(self) -> bool:
-        return self.pipe.up and self.flow.current.fresh
+        return self.pipe.up and self.flow.current.fresh and self.flow.settler.ready
 
     def stop(self) -> None:
         """Lets running requests end, then `run` returns."""
@@ -62,6 +70,7 @@ class Worker:
         keepers = [
             asyncio.create_task(self.flow.current.keep()),
             asyncio.create_task(self.flow.settler.keep_holds(self.settings.renew_ms / 1000)),
+            asyncio.create_task(self.flow.settler.confirm(lambda: self.pipe.up)),
             asyncio.create_task(self._beat()),
         ]
         for keeper in keepers:
@@ -80,6 +89,7 @@ class Worker:
             await asyncio.gather(*keepers, return_exceptions=True)
             self.client.close()
             await self.pipe.stop()
+            self.journal.close()
 
     def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
         """Without one of them holds would expire unseen: better another worker takes over."""
@@ -95,7 +105,7 @@ class Worker:
             await asyncio.sleep(HEARTBEAT_MS / 1000 if self.started.is_set() else FIRST_BEATS_S)
 
 
-def build(settings: Settings, keys: KeyFile, metrics: Metrics, slot: int) -> Worker:
+def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
     pipe = Pipe(
         settings.redis,
         connections=settings.redis_connections,
@@ -103,20 +113,28 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics, slot: int) -> Wor
         timeout_ms=settings.redis_timeout_ms,
         backlog_max=settings.redis_backlog_max,
     )
-    shards = Shards(pipe, settings.lease_ms)
+    shards = Shards(pipe, settings.lease_ms, settings.backlog_max)
     current = Current(shards, keys, settings.snapshot_poll_ms)
     client = Client(settings, metrics)
-    instance = f"{socket.gethostname()}-{os.getpid()}-{slot}"
-    settler = Settler(shards, metrics, settings.lease_ms)
+    journal = Journal(settings.journal)
+    settler = Settler(shards, metrics, journal)
     flow = Flow(
         settings=settings,
         current=current,
-        admission=Admission(shards, keys, metrics, instance, settings.callers_max, settler.release),
+        admission=Admission(
+            shards,
+            keys,
+            metrics,
+            journal.instance,
+            settings.callers_max,
+            settings.slice_tokens,
+            settler.release,
+        ),
         upstream=Upstream(client, settings, metrics),
         settler=settler,
         metrics=metrics,
     )
-    return Worker(settings, metrics, pipe, client, flow)
+    return Worker(settings, metrics, pipe, client, flow, journal)
 
 
 def main() -> int:
@@ -127,7 +145,7 @@ def main() -> int:
     try:
         settings = load(Settings, os.environ, strict=False)
         keys = KeyFile.load(settings.proxy_keys)
-        worker = build(settings, keys, open_slot(settings.run_dir, given.slot), given.slot)
+        worker = build(settings, keys, open_slot(settings.run_dir, given.slot))
     except (SettingsError, KeyFileError, RedisUrlError) as problem:
         print(f"opscenter proxy: {problem}", file=sys.stderr)
         return EX_CONFIG

@@ -20,6 +20,7 @@ CREATE TABLE organisation (
   platform     boolean NOT NULL DEFAULT false,  -- its admins and moderators act across organisations
   status       text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
   parallel_max integer CHECK (parallel_max > 0),  -- requests at one time; null: no limit
+  budget_ucr   ucr CHECK (budget_ucr >= 0),  -- may be spent in all; null: no limit but the pool
   version      bigint NOT NULL DEFAULT 1,  -- of the record that the proxies cache
   created_at   timestamptz NOT NULL DEFAULT now()
 );
@@ -41,6 +42,8 @@ CREATE TABLE membership (
   person       uuid NOT NULL REFERENCES person,
   role         text NOT NULL CHECK (role IN ('admin', 'moderator', 'developer', 'analyst', 'viewer')),
   owner        boolean NOT NULL DEFAULT false,
+  budget_ucr   ucr CHECK (budget_ucr >= 0),  -- this person's, over all his keys here
+  version      bigint NOT NULL DEFAULT 1,
   created_at   timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (organisation, person)
 );
@@ -65,6 +68,7 @@ CREATE TABLE api_key (
   last4        text NOT NULL,
   models       text[],  -- may use these; null: all
   parallel_max integer CHECK (parallel_max > 0),
+  budget_ucr   ucr CHECK (budget_ucr >= 0),
   status       text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'revoked')),
   version      bigint NOT NULL DEFAULT 1,
   expires_at   timestamptz,
@@ -91,6 +95,7 @@ CREATE TABLE model (
   id           text PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$'),
   context_max  integer NOT NULL CHECK (context_max > 0),  -- tokens
   output_max   integer NOT NULL CHECK (output_max > 0),   -- tokens
+  thinks       boolean NOT NULL DEFAULT false,  -- gives out tokens that no stream shows: held whole
   enabled      boolean NOT NULL DEFAULT true,
   created_at   timestamptz NOT NULL DEFAULT now()
 );
@@ -174,6 +179,8 @@ CREATE TABLE usage_event (
   hold          ucr NOT NULL,
   late          boolean NOT NULL,  -- came after its hold had ended: touched no balance in Redis
   end_user      text,
+  job           text,
+  budgets       text[],  -- owners of the budgets that it counted on, as meter_use.owner
   duration_ms   integer,
   shard         smallint NOT NULL,
   sid           text NOT NULL,  -- id of the entry in the shard's stream
@@ -191,8 +198,10 @@ CREATE FUNCTION rid_at(moment timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE A
   SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- A partition per month from the last one to `ahead` months on; safe to call at any time.
-CREATE FUNCTION usage_event_partitions(ahead integer) RETURNS integer LANGUAGE plpgsql AS $$
+-- A partition per month from the last one to `ahead` months on; safe to call at any time, also by
+-- who may make no tables.
+CREATE FUNCTION usage_event_partitions(ahead integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
   month timestamptz;
   made integer := 0;
@@ -224,11 +233,21 @@ CREATE TABLE shard (
 );
 INSERT INTO shard (id) SELECT generate_series(0, 63);
 
--- Changes of pools that Redis must learn, in order, without a gap.
+-- What budgets have been used for: a rebuilt Redis starts from here. A pool needs no row, its
+-- account has the balance.
+CREATE TABLE meter_use (
+  shard  smallint NOT NULL REFERENCES shard,
+  owner  text NOT NULL,  -- owner and meter in Redis, such as k:<key>:bud
+  used   bigint NOT NULL,
+  PRIMARY KEY (shard, owner)
+);
+
+-- Changes of counts that Redis must learn, in order, without a gap.
 CREATE TABLE outbox_redis (
   shard smallint NOT NULL REFERENCES shard,
   seq   bigint NOT NULL CHECK (seq > 0),
-  owner text NOT NULL,  -- as account.owner
+  owner text NOT NULL,  -- as account.owner or meter_use.owner
+  field text NOT NULL CHECK (field IN ('b', 'u')),  -- a pool's balance, a budget's use
   delta ucr NOT NULL,
   ref   text NOT NULL,
   at    timestamptz NOT NULL DEFAULT now(),
@@ -268,6 +287,17 @@ CREATE TRIGGER outbox_redis_wake AFTER INSERT ON outbox_redis FOR EACH STATEMENT
 CREATE TRIGGER outbox_record_wake AFTER INSERT ON outbox_record FOR EACH STATEMENT EXECUTE FUNCTION outbox_wake();
 CREATE TRIGGER api_key_version BEFORE UPDATE ON api_key FOR EACH ROW EXECUTE FUNCTION record_version();
 CREATE TRIGGER api_key_queue AFTER INSERT OR UPDATE ON api_key FOR EACH ROW EXECUTE FUNCTION record_queue();
+CREATE TRIGGER membership_version BEFORE UPDATE ON membership FOR EACH ROW EXECUTE FUNCTION record_version();
+
+-- What the proxies know of a person stands in the records of his keys.
+CREATE FUNCTION membership_queue() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE api_key SET name = name
+  WHERE organisation = NEW.organisation AND person = NEW.person AND status = 'active';
+  RETURN NULL;
+END $$;
+CREATE TRIGGER membership_queue AFTER UPDATE OF budget_ucr ON membership
+  FOR EACH ROW WHEN (OLD.budget_ucr IS DISTINCT FROM NEW.budget_ucr) EXECUTE FUNCTION membership_queue();
 CREATE TRIGGER organisation_version BEFORE UPDATE ON organisation FOR EACH ROW EXECUTE FUNCTION record_version();
 CREATE TRIGGER organisation_queue AFTER INSERT OR UPDATE ON organisation FOR EACH ROW EXECUTE FUNCTION record_queue();
 
@@ -347,3 +377,31 @@ INSERT INTO provider (name, adapter, base_url) VALUES ('ops', 'echo', 'echo:');
 INSERT INTO model (id, context_max, output_max) VALUES ('ops/echo', 32768, 4096);
 INSERT INTO deployment (model, provider, upstream_model) VALUES ('ops/echo', 'ops', 'ops/echo');
 INSERT INTO price (model, rates) VALUES ('ops/echo', '{"input": 1000000000, "output": 2000000000}');
+
+
+-- Rights -------------------------------------------------------------------------
+
+-- The processes work as this role: what is append only cannot be changed by them even if a
+-- trigger were gone. Where no role may be made, the triggers stand alone.
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'opscenter_app') THEN
+    CREATE ROLE opscenter_app NOLOGIN;
+  END IF;
+  EXECUTE format('GRANT opscenter_app TO %I', current_user);
+EXCEPTION
+  WHEN insufficient_privilege THEN
+    RAISE NOTICE 'no role opscenter_app: this user may not make roles';
+  WHEN duplicate_object OR unique_violation THEN
+    EXECUTE format('GRANT opscenter_app TO %I', current_user);  -- made by another at this moment
+END $$;
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'opscenter_app') THEN
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO opscenter_app', current_schema());
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO opscenter_app', current_schema());
+    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO opscenter_app', current_schema());
+    REVOKE UPDATE, DELETE, TRUNCATE ON price, transfer, usage_event, usage_event_other, audit FROM opscenter_app;
+    REVOKE INSERT, UPDATE, DELETE ON usage_event_other FROM opscenter_app;
+  END IF;
+END $$;

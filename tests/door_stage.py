@@ -164,7 +164,7 @@ async def door(
     assert await drain.publisher.snapshot()
     await drain.pusher.push_once()
     keyfile = KeyFile.load(wanted.proxy_keys)
-    made = worker.build(wanted, keyfile, in_memory(), 0)
+    made = worker.build(wanted, keyfile, in_memory())
     async with _serving(made) as url, httpx2.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
         yield DoorStage(url, first, made, drain, pool, redis, keyfile, http)
     await redis.close()

@@ -23,6 +23,7 @@ def fields(**changes: bytes) -> dict[bytes, bytes]:
         b"k": b"settled",
         b"c": b"40",
         b"p": b"{s07}:" + POOL.encode(),
+        b"b": b"{s07}:k:kkkkkkkkkk:bud",
         b"h": b"100",
         b"l": b"0",
         b"e": orjson.dumps(EVENT),

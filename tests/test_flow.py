@@ -495,7 +495,7 @@ async def test_pictures_by_address_hold_the_whole_context(stage: DoorStage) -> N
     picture = {**text, "messages": [{"role": "user", "content": [part]}]}
     held = [(await stage.chat(body)).headers["x-ops-held"] for body in (text, picture)]
     assert float(held[0]) < 9
-    assert float(held[1]) == (32768 * 1000 + 4096 * 2000) / 1_000_000
+    assert float(held[1]) == (32768 * 1000 + 1024 * 2000) / 1_000_000
 
 
 async def test_a_stream_that_breaks_before_its_first_event_costs_nothing(stage: DoorStage) -> None:

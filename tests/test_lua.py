@@ -11,9 +11,11 @@ from proxy.scripts import SHARD_KEYS
 AT = SHARD_KEYS[7]
 KEY, ORG = AT.key("kkkkkkkkkk"), AT.organisation("o")
 CORE = (AT.meta, AT.hold, AT.lease)
+ADMIT = (*CORE, AT.usage, KEY, ORG)
 SETTLE = (*CORE, AT.tomb, AT.usage, KEY, ORG)
-POOL = (5, "pool", "pool")  # index of the organisation in admit's keys, meter, unit
-SLOT = (4, "par", "slot")
+POOL = (6, "pool", "pool")  # index of the organisation in admit's keys, meter, unit
+SLOT = (5, "par", "slot")
+BUDGET = (5, "bud", "ucr")
 LEASE_MS = 60_000
 BALANCE = 1_000
 ARGUMENTS_BAD = ("-1", "-0", "1e3", "nan", "inf", "0x10", " 1", "1 ", "01", "", "9000000000000001")
@@ -35,14 +37,23 @@ class Redis:
         )
 
     async def admit(
-        self, rid: str, *meters: Any, lease: Any = LEASE_MS, versions: Any = (1, 1)
+        self,
+        rid: str,
+        *meters: Any,
+        lease: Any = LEASE_MS,
+        versions: Any = (1, 1),
+        backlog: Any = 1000,
+        ceiling: Any = "",
+        job: bytes | None = None,
     ) -> Reply:
         words = [word for meter in meters for word in meter]
-        return await self.store.run("admit", (*CORE, KEY, ORG), rid, lease, *versions, "{}", *words)
+        keys = ADMIT if job is None else (*ADMIT, job)
+        fixed = (rid, lease, *versions, "{}", backlog, ceiling)
+        return await self.store.run("admit", keys, *fixed, *words)
 
     async def settle(self, rid: str, cost: Any, kind: str = "settled", held: Any = 0) -> Reply:
         pool = ORG + b":pool"
-        return await self.store.run("settle", SETTLE, rid, kind, cost, pool, held, "{}")
+        return await self.store.run("settle", SETTLE, rid, kind, cost, pool, "", held, "{}")
 
     async def number(self, key: bytes, field: str) -> int:
         return int(await self.store.command("HGET", key, field) or 0)
@@ -163,10 +174,10 @@ async def test_every_script_refuses_a_shard_without_a_generation(redis: Redis) -
     run = redis.store.run
     assert await redis.admit("r1", (*POOL, 1)) == [b"NOTREADY"]
     assert await redis.settle("r1", 0) == [b"NOTREADY"]
-    assert await run("renew", (*CORE, KEY, ORG), LEASE_MS, "r1", 4, 5, 0) == [b"NOTREADY"]
+    assert await run("renew", (*CORE, KEY, ORG), LEASE_MS, "r1", 4, 5, 0, 0) == [b"NOTREADY"]
     assert await run("reap", SETTLE, "r1") == [b"NOTREADY"]
     assert await run("ack", (AT.meta, AT.usage, AT.tomb), 1, "1-0", "1-1", "r1") == [b"NOTREADY"]
-    assert await run("adjust", (AT.meta, ORG), 1, 1, 1, 2, "pool", 5) == [b"NOTREADY"]
+    assert await run("adjust", (AT.meta, ORG), 1, 1, 1, 2, "pool.b", 5) == [b"NOTREADY"]
 
 
 # settle ----------------------------------------------------------------------------
@@ -235,7 +246,7 @@ async def test_settle_wants_every_owner_declared(redis: Redis) -> None:
     await redis.admit("r1", (*POOL, 10))
     before = await redis.everything()
     keys = (*CORE, AT.tomb, AT.usage, KEY)
-    reply = await redis.store.run("settle", keys, "r1", "settled", 1, ORG + b":pool", 10, "{}")
+    reply = await redis.store.run("settle", keys, "r1", "settled", 1, ORG + b":pool", "", 10, "{}")
     assert reply == [b"BAD", b"hold"]
     assert await redis.everything() == before
 
@@ -283,8 +294,8 @@ async def expire(redis: Redis, rid: str) -> None:
     await redis.store.command("ZADD", AT.lease, 1, rid)
 
 
-async def renew(redis: Redis, rid: str, cost: Any = 0) -> Reply:
-    return await redis.store.run("renew", (*CORE, KEY, ORG), LEASE_MS, rid, 4, 5, cost)
+async def renew(redis: Redis, rid: str, cost: Any = 0, extra: Any = 0) -> Reply:
+    return await redis.store.run("renew", (*CORE, KEY, ORG), LEASE_MS, rid, 4, 5, cost, extra)
 
 
 async def test_reap_ends_what_nobody_renewed(redis: Redis) -> None:
@@ -354,7 +365,7 @@ async def test_ack_forgets_what_the_ledger_has(redis: Redis) -> None:
 
 
 async def adjust(redis: Redis, first: Any, last: Any, delta: Any) -> Reply:
-    return await redis.store.run("adjust", (AT.meta, ORG), 1, first, last, 2, "pool", delta)
+    return await redis.store.run("adjust", (AT.meta, ORG), 1, first, last, 2, "pool.b", delta)
 
 
 async def test_adjust_applies_each_row_once_and_in_order(redis: Redis) -> None:
@@ -385,6 +396,100 @@ async def test_resync_takes_off_what_was_spent_since_and_counts_living_holds(red
     await redis.settle("r1", 40)
     await redis.store.command("HSET", ORG, "pool.b", 5, "pool.h", 5)
     keys = (AT.meta, AT.hold, AT.usage, ORG)
-    assert await redis.store.run("resync", keys, "0-0", 4, "pool", 1000) == [b"OK", b"955"]
+    assert await redis.store.run("resync", keys, "0-0", 3, 4, "pool", "pool", 1000) == [
+        b"OK",
+        b"955",
+    ]
     assert await redis.number(ORG, "pool.b") == 960
     assert await redis.number(ORG, "pool.h") == 100
+    assert await redis.store.command("HGET", AT.meta, "adjseq") == b"3"
+
+
+# budgets, jobs, slices ----------------------------------------------------------------------
+
+
+async def test_a_budget_counts_up_what_a_pool_counts_down(redis: Redis) -> None:
+    await redis.store.command("HSET", KEY, "bud.l", 500)
+    assert await redis.admit("r1", (*POOL, 300), (*BUDGET, 300)) == [b"OK", b"700", b"200"]
+    assert await redis.admit("r2", (*POOL, 300), (*BUDGET, 300)) == [b"LIMIT", b"2", b"200"]
+    await redis.settle("r1", 120)
+    assert await redis.number(KEY, "bud.u") == 120
+    assert await redis.number(KEY, "bud.h") == 0
+    assert await redis.admit("r3", (*POOL, 380), (*BUDGET, 380)) == [b"OK", b"500", b"0"]
+
+
+async def test_an_orphan_counts_on_its_budgets_too(redis: Redis) -> None:
+    await redis.store.command("HSET", KEY, "bud.l", 500)
+    await redis.admit("r1", (*POOL, 300), (*BUDGET, 300))
+    await renew(redis, "r1", 40)
+    await expire(redis, "r1")
+    await redis.store.run("reap", SETTLE, "r1")
+    assert await redis.number(KEY, "bud.u") == 40
+    [entry] = await redis.entries()
+    assert entry[b"b"] == KEY + b":bud"
+
+
+async def test_the_first_ceiling_of_a_job_stands(redis: Redis) -> None:
+    """Its owner is made by the first request, with a life of its own."""
+    job, meter = AT.prefix + b"w:j:o:1", (7, "bud", "ucr")
+    assert await redis.admit("r1", (*POOL, 60), (*meter, 60), job=job, ceiling=100) == [
+        b"OK",
+        b"940",
+        b"40",
+    ]
+    assert await redis.admit("r2", (*POOL, 1), (*meter, 1), job=job, ceiling=200) == [
+        b"JOB",
+        b"100",
+    ]
+    assert (await redis.admit("r3", (*POOL, 41), (*meter, 41), job=job, ceiling=100))[0] == b"LIMIT"
+    assert await redis.store.command("PTTL", job) > 0
+
+
+async def test_a_refused_request_makes_no_job(redis: Redis) -> None:
+    job, meter = AT.prefix + b"w:j:o:1", (7, "bud", "ucr")
+    before = await redis.everything()
+    assert (await redis.admit("r1", (*POOL, 5), (*meter, 5), job=job, ceiling=4))[0] == b"LIMIT"
+    assert (await redis.admit("r1", (*POOL, 5), (*meter, 5), job=job, ceiling="x"))[0] == b"BAD"
+    assert await redis.everything() == before
+
+
+async def test_renew_holds_a_further_slice_on_every_payer(redis: Redis) -> None:
+    await redis.store.command("HSET", KEY, "bud.l", 500)
+    await redis.admit("r1", (*POOL, 100), (*BUDGET, 100))
+    assert await renew(redis, "r1", 10, extra=400) == [b"OK", b"OK"]
+    assert await renew(redis, "r1", 10, extra=1) == [b"OK", b"FUNDS"]
+    assert (await redis.number(ORG, "pool.h"), await redis.number(KEY, "bud.h")) == (500, 500)
+    await redis.settle("r1", 450)
+    assert (await redis.number(ORG, "pool.h"), await redis.number(KEY, "bud.h")) == (0, 0)
+    assert (await redis.number(ORG, "pool.b"), await redis.number(KEY, "bud.u")) == (550, 450)
+
+
+async def test_two_slices_in_one_call_do_not_take_the_same_credits(redis: Redis) -> None:
+    await redis.admit("r1", (*POOL, 100))
+    await redis.admit("r2", (*POOL, 100))
+    rows = ("r1", 4, 5, 0, 500, "r2", 4, 5, 0, 500)
+    reply = await redis.store.run("renew", (*CORE, KEY, ORG), LEASE_MS, *rows)
+    assert reply == [b"OK", b"OK", b"FUNDS"]
+    assert await redis.number(ORG, "pool.h") == 700
+
+
+async def test_nothing_is_admitted_while_the_ledger_is_too_far_behind(redis: Redis) -> None:
+    for nth in range(3):
+        await redis.settle(f"r{nth}", 0)
+    assert await redis.admit("r9", (*POOL, 1), backlog=3) == [b"NOTREADY"]
+    assert (await redis.admit("r9", (*POOL, 1), backlog=4))[0] == b"OK"
+
+
+async def test_adjust_gives_back_what_a_budget_was_used_for(redis: Redis) -> None:
+    await redis.store.command("HSET", KEY, "bud.u", 70)
+    rows = (1, 1, 2, 2, "bud.u", -20, 3, "pool.b", 20)
+    assert await redis.store.run("adjust", (AT.meta, KEY, ORG), *rows) == [b"OK"]
+    assert await redis.number(KEY, "bud.u") == 50
+    assert await redis.number(ORG, "pool.b") == BALANCE + 20
+
+
+async def test_a_server_tells_which_run_it_is(redis: Redis) -> None:
+    """Another run than before has lost its newest writes, or is a replica that never had them."""
+    word, run, noted, uptime = await redis.store.run("server", [AT.meta])
+    assert (word, len(run), noted) == (b"OK", 40, b"")
+    assert int(uptime) >= 0

@@ -56,12 +56,18 @@ class Batch:
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     moves: dict[int, list[int]] = field(default_factory=dict)  # account -> debits, credits
-    excess: dict[tuple[int, str], int] = field(default_factory=dict)  # shard, owner -> delta
+    used: dict[tuple[int, str], int] = field(default_factory=dict)  # shard, owner of a budget
+    owed: dict[tuple[int, str, str], int] = field(default_factory=dict)  # shard, owner, field
 
     def move(self, account: int, debit: int, credit: int) -> None:
         totals = self.moves.setdefault(account, [0, 0])
         totals[0] += debit
         totals[1] += credit
+
+    def owe(self, shard: int, owner: str, column: str, delta: int) -> None:
+        """What Redis must be told to agree with the ledger."""
+        name = (shard, owner, column)
+        self.owed[name] = self.owed.get(name, 0) + delta
 
 
 class Books:
@@ -146,8 +152,12 @@ async def _booked(conn: Connection, entries: Sequence[Entry]) -> dict[UUID, list
 
 def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int) -> None:
     if verdict.excess:
-        name = (entry.shard, entry.owner)
-        batch.excess[name] = batch.excess.get(name, 0) + verdict.excess
+        batch.owe(entry.shard, entry.owner, "b", verdict.excess)
+        for owner in entry.budgets:
+            batch.owe(entry.shard, owner, "u", -verdict.excess)
+    for owner in entry.budgets:
+        name = (entry.shard, owner)
+        batch.used[name] = batch.used.get(name, 0) + verdict.amount
     if verdict.phase is None:
         return
     # a correction that gives back swaps the accounts: an amount is never negative
@@ -162,7 +172,7 @@ COLUMNS = (
     *("rid", "phase", "kind", "debit", "credit", "cost"),
     *("organisation", "kid", "person", "model", "provider", "deployment", "attempts"),
     *("tokens", "usage_source", "reason", "price_version", "hold", "late"),
-    *("end_user", "duration_ms", "shard", "sid"),
+    *("end_user", "job", "budgets", "duration_ms", "shard", "sid"),
 )
 
 
@@ -190,6 +200,8 @@ def _row(entry: Entry, verdict: Verdict, debit: int, credit: int, amount: int) -
         entry.held,
         entry.late,
         event.get("e"),
+        event.get("j"),
+        list(entry.budgets) or None,
         event.get("ms"),
         entry.shard,
         _text(entry.sid),
@@ -205,21 +217,15 @@ async def _apply(conn: Connection, batch: Batch) -> None:
         ids, debits, credits = map(list, zip(*moves, strict=True))
         await conn.fetch(query["account_lock"], ids)
         await conn.execute(query["account_move"], ids, debits, credits)
-    by_shard: dict[int, list[tuple[str, int]]] = {}
-    for (shard, owner), delta in sorted(batch.excess.items()):
+    used = sorted((*name, delta) for name, delta in batch.used.items() if delta)
+    if used:
+        await conn.execute(query["meter_use_add"], *map(list, zip(*used, strict=True)))
+    by_shard: dict[int, list[tuple[str, str, int]]] = {}
+    for (shard, owner, column), delta in sorted(batch.owed.items()):
         if delta:
-            by_shard.setdefault(shard, []).append((owner, delta))
+            by_shard.setdefault(shard, []).append((owner, column, delta))
     for shard, rows in by_shard.items():
-        last = await conn.fetchval(query["shard_outseq"], shard, len(rows))
-        first = last - len(rows) + 1
-        await conn.execute(
-            query["outbox_redis_add"],
-            [shard] * len(rows),
-            list(range(first, last + 1)),
-            [owner for owner, _ in rows],
-            [delta for _, delta in rows],
-            ["drain: taken in Redis, not in the ledger"] * len(rows),
-        )
+        await ledger.outbox(conn, shard, rows, "drain: taken in Redis, not in the ledger")
 
 
 def _text(sid: Cursor) -> str:

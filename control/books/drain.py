@@ -48,6 +48,7 @@ class Drain:
         self.pusher = Pusher(pool, redis, self.publisher, self.generations)
         self.reaper = Reaper(redis, lease_ms)
         self._idle_s = IDLE_FIRST_S
+        self._in_trouble = False  # the round before ended because a server was away
 
     async def prepare(self) -> None:
         """Learns where both sides stand, and fills what Redis lacks."""
@@ -56,8 +57,12 @@ class Drain:
         if lacking := await rebuild.missing(self.redis, self.generations):
             made = await rebuild.rebuild(self.pool, self.redis, self.publisher, lacking)
             self.generations.update(made)
+        changed, uptime_s = await rebuild.replaced(self.redis)
+        if changed:
+            await rebuild.resync(self.pool, self.redis, changed)
+            await rebuild.note(self.redis, changed)
         await self.streams.prepare()
-        await self.reaper.prepare()
+        self.reaper.prepare(uptime_s, self._in_trouble)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until told to stop; anything that breaks is told once and tried again."""
@@ -73,6 +78,7 @@ class Drain:
         """All loops, until one of them meets trouble or it is time to stop."""
         try:
             await self.prepare()
+            self._in_trouble = False
             async with asyncio.TaskGroup() as group:
                 for step in (self._drain, self._reap, self._keep_house):
                     group.create_task(over.repeat(step))
@@ -81,6 +87,7 @@ class Drain:
         except* Overtaken as problem:
             log.info("another drain was faster: %s", problem.exceptions)
         except* (*REDIS_AWAY, *POSTGRES_AWAY, asyncpg.PostgresError) as problem:
+            self._in_trouble = True
             log.warning("the drain pauses: %s", "; ".join(map(str, problem.exceptions)))
         except* Exception:
             log.exception("the drain met what it does not know, and begins again")

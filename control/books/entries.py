@@ -39,6 +39,7 @@ class Entry:
     held: int
     late: bool  # touched nothing in Redis
     event: Mapping[str, Any]
+    budgets: tuple[str, ...] = ()  # owners of the budgets that it counts on
 
 
 def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
@@ -55,12 +56,21 @@ def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
             kind=kind,
             cost=_whole(fields[b"c"]),
             owner=pool[2],
+            budgets=_owners(shard, fields[b"b"].decode()),
             held=_whole(fields[b"h"]),
             late=fields[b"l"] == b"1",
             event=_event(fields[b"e"]),
         )
     except (KeyError, ValueError) as problem:
         raise Poison(f"unreadable entry: {problem!r}") from None
+
+
+def _owners(shard: int, text: str) -> tuple[str, ...]:
+    prefix = f"{{s{shard:02d}}}:"
+    names = text.split()
+    if not all(name.startswith(prefix) and name.isascii() for name in names):
+        raise Poison("a budget of it is of another shard")
+    return tuple(name.removeprefix(prefix) for name in names)
 
 
 def _event(text: bytes) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 Inflows commit here first and reach Redis by the outbox. Never calls Redis itself.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from uuid import UUID
 
@@ -65,11 +66,20 @@ async def grant(
     after = await _balance(conn, pool)
     if after > AMOUNT_MAX_UCR:
         raise LedgerError("The pool would hold more than an amount can be; grant less.")
-    seq = await conn.fetchval(query["shard_outseq"], shard, 1)
-    await conn.execute(
-        query["outbox_redis_add"], [shard], [seq], [owner], [amount], [f"{code}: {ref}"]
-    )
+    await outbox(conn, shard, [(owner, "b", amount)], f"{code}: {ref}")
     return after
+
+
+async def outbox(
+    conn: Connection, shard: int, rows: Sequence[tuple[str, str, int]], ref: str
+) -> None:
+    """Tells Redis of changes (owner, field, delta), numbered without a gap; the shard is locked."""
+    query, count = sql.load(), len(rows)
+    last = await conn.fetchval(query["shard_outseq"], shard, count)
+    owners, columns, deltas = map(list, zip(*rows, strict=True))
+    numbers = list(range(last - count + 1, last + 1))
+    shards, refs = [shard] * count, [ref] * count
+    await conn.execute(query["outbox_redis_add"], shards, numbers, owners, columns, deltas, refs)
 
 
 async def balance(conn: Connection, organisation: UUID) -> int:

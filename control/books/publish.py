@@ -89,9 +89,8 @@ class Publisher:
         query = sql.load()
         organisations = await conn.fetch(query["record_organisations_of_shards"], shards)
         keys = await conn.fetch(query["record_keys_of_shards"], shards)
-        calls = [_organisation_call(row) for row in organisations] + [
-            _key_call(row) for row in keys
-        ]
+        calls = [_organisation_call(row) for row in organisations]
+        calls += [call for row in keys for call in _key_calls(row)]
         for start in range(0, len(calls), RECORDS_PER_TRIP):
             await self._redis.run_all(calls[start : start + RECORDS_PER_TRIP])
 
@@ -99,11 +98,9 @@ class Publisher:
         query = sql.load()
         async with self._pool.acquire() as conn, conn.transaction():
             await conn.fetchval(query["outbox_record_take"], kind, id)
-            call = await _record_call(conn, kind, id)
-            if call is None:
-                return True
             try:
-                await self._redis.run(call[0], call[1], *call[2])
+                for call in await _record_calls(conn, kind, id):
+                    await self._redis.run(call[0], call[1], *call[2])
             except AWAY as problem:
                 log.warning("record %s:%s not published: %s", kind, id, problem)
                 await conn.execute(query["outbox_record_add"], kind, id)
@@ -111,41 +108,62 @@ class Publisher:
         return True
 
 
-async def _record_call(conn: Connection, kind: str, id: str) -> Call | None:
+async def _record_calls(conn: Connection, kind: str, id: str) -> list[Call]:
     query = sql.load()
     if kind == "k":
         row = await conn.fetchrow(query["record_key"], id)
-        return _key_call(row) if row else None
+        return _key_calls(row) if row else []
     row = await conn.fetchrow(query["record_organisation"], UUID(id))
-    return _organisation_call(row) if row else None
+    return [_organisation_call(row)] if row else []
 
 
-def _key_call(row: asyncpg.Record) -> Call:
-    body: dict[str, object] = {
+def _key_calls(row: asyncpg.Record) -> list[Call]:
+    """The key's record, and before it the limits of its person, which the record names."""
+    at, calls = SHARD_KEYS[row["shard"]], list[Call]()
+    owner, person = f"k:{row['kid']}", f"w:u:{row['person']}"
+    meters = _slots(owner, row["parallel_max"]) + _budget(owner, "key", row["budget_ucr"])
+    meters += _budget(person, "person", row["person_budget_ucr"])
+    if row["person_budget_ucr"] is not None:
+        limits = ("bud.l", row["person_budget_ucr"])
+        name = at.prefix + person.encode()
+        calls.append(("publish", [name], (row["person_version"], *limits)))
+    body = {
         "organisation": str(row["organisation"]),
         "person": str(row["person"]),
         "pepper": row["pepper"],
         "models": row["models"],
-        "meters": _slots(row["parallel_max"]),
+        "meters": meters,
     }
     fields = ("st", row["status"], "digest", row["digest"], "exp", row["expires_ms"])
-    return _call(SHARD_KEYS[row["shard"]].key(row["kid"]), row, body, fields)
+    record = (row["version"], *fields, "body", orjson.dumps(body), *_limits(row))
+    return [*calls, ("publish", [at.key(row["kid"])], record)]
 
 
 def _organisation_call(row: asyncpg.Record) -> Call:
-    body: dict[str, object] = {"meters": [["pool", "pool", 0], *_slots(row["parallel_max"])]}
-    name = SHARD_KEYS[row["shard"]].organisation(str(row["id"]))
-    return _call(name, row, body, ("st", row["status"]))
+    owner = f"o:{row['id']}"
+    meters = [[owner, "pool", "pool", "organisation", 0], *_slots(owner, row["parallel_max"])]
+    body = {"meters": meters + _budget(owner, "organisation", row["budget_ucr"])}
+    record = (row["version"], "st", row["status"], "body", orjson.dumps(body), *_limits(row))
+    return "publish", [SHARD_KEYS[row["shard"]].organisation(str(row["id"]))], record
 
 
-def _call(
-    name: bytes, row: asyncpg.Record, body: dict[str, object], fields: Sequence[Word]
-) -> Call:
-    limit = row["parallel_max"]
-    slots: tuple[Word, ...] = ("par.l", limit) if limit is not None else ()
-    return "publish", [name], (row["version"], *fields, "body", orjson.dumps(body), *slots)
+def _limits(row: asyncpg.Record) -> tuple[Word, ...]:
+    """They lie beside the counts, so that a changed limit holds for the next request."""
+    limits: tuple[Word, ...] = ()
+    if row["parallel_max"] is not None:
+        limits += ("par.l", row["parallel_max"])
+    if row["budget_ucr"] is not None:
+        limits += ("bud.l", row["budget_ucr"])
+    return limits
 
 
-def _slots(limit: int | None) -> list[list[str | int]]:
-    """The meter of parallel requests, where there is such a limit."""
-    return [] if limit is None else [["par", "slot", limit]]
+# A meter in a record: owner in the shard, name, unit, whom it limits, limit.
+
+
+def _slots(owner: str, limit: int | None) -> list[list[str | int]]:
+    label = "key" if owner.startswith("k:") else "organisation"
+    return [] if limit is None else [[owner, "par", "slot", label, limit]]
+
+
+def _budget(owner: str, label: str, limit: int | None) -> list[list[str | int]]:
+    return [] if limit is None else [[owner, "bud", "ucr", label, limit]]

@@ -17,10 +17,9 @@ class Reaper:
         self._lease_s = lease_ms / 1000
         self._from = 0.0
 
-    async def prepare(self) -> None:
+    def prepare(self, uptime_s: int, after_trouble: bool) -> None:
         """After an outage all leases look over: proxies first have the time to renew them."""
-        uptime = int((await self.redis.info("server"))["uptime_in_seconds"])
-        wait_s = self._lease_s if uptime < self._lease_s else 0
+        wait_s = self._lease_s if after_trouble or uptime_s < self._lease_s else 0
         self._from = asyncio.get_running_loop().time() + wait_s
 
     async def reap_once(self) -> int:

@@ -3,6 +3,7 @@ compare-and-set lets several drains run.
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 
 import asyncpg
@@ -11,11 +12,13 @@ from control import sql
 from control.books.booking import Books, Overtaken
 from control.books.entries import Cursor, Entry, Poison, parse
 from control.database import Pool
-from control.store import Call, Store, Word
-from proxy.scripts import SHARD_KEYS
+from control.store import Call, Command, Store, Word
+from proxy.scripts import DONE_PREFIX, SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.streams")
 
+TOLD_KEPT, TOLD_LIFE_S = 10_000, 3_600  # of what a worker is told: batches, and for how long
+_instance = re.compile(rb'"i":"([0-9a-f]{16})"').search
 ENTRIES_PER_SHARD = 500  # of one batch
 BAD_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
@@ -42,6 +45,7 @@ class Streams:
         for (shard, cursor), rows in zip(self.cursors.items(), found, strict=True):
             if old := _entries(rows):
                 await self._ack({shard: cursor}, {shard: [f.get(b"r", b"") for _, f in old]})
+                await self._tell([(shard, *entry) for entry in old])
 
     async def drain_once(self) -> int:
         """Books what the streams hold now, at most one batch; how many entries."""
@@ -67,7 +71,23 @@ class Streams:
             rids.setdefault(shard, []).append(fields.get(b"r", b""))
         self.cursors.update(ends)
         await self._ack(ends, rids)
+        await self._tell(raw)
         return len(raw)
+
+    async def _tell(self, raw: Sequence[Raw]) -> None:
+        """Each proxy worker may forget what the ledger has; one that hears nothing settles again,
+        which is harmless.
+        """
+        by_instance: dict[bytes, list[bytes]] = {}
+        for _, _, fields in raw:
+            if found := _instance(fields.get(b"e", b"")):
+                by_instance.setdefault(found[1], []).append(fields.get(b"r", b""))
+        commands: list[Command] = []
+        for instance, rids in by_instance.items():
+            name = DONE_PREFIX + instance
+            told = ("XADD", name, "MAXLEN", "~", TOLD_KEPT, "*", "r", b",".join(rids))
+            commands += [told, ("EXPIRE", name, TOLD_LIFE_S)]
+        await self.redis.commands(commands)
 
     async def _book(self, raw: Sequence[Raw]) -> dict[int, Cursor]:
         entries: list[Entry] = []

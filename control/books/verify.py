@@ -15,7 +15,7 @@ from proxy.scripts import SHARD_KEYS
 from proxy.types import Price
 
 ROWS_PER_READ = 5_000
-POOLS_PER_CALL = 500
+COUNTS_PER_CALL = 500
 SHOWN_MAX = 20  # differences that a check lists
 CATCH_UP_TRIES = 20  # a drain at work moves the cursor under us
 
@@ -75,6 +75,10 @@ async def _usage(conn: Connection) -> Check:
             if again != row["cost"]:
                 wrong.append(f"request {row['rid']}: charged {row['cost']} ucr, computed {again}")
         count, after = count + len(rows), rows[-1]["rid"]
+    wrong += [
+        f"budget {row['owner']}: {row['used']} ucr used, {row['counted']} by rows"
+        for row in await conn.fetch(sql.load()["verify_meters"])
+    ]
     return _check(
         "V2", "charges equal tokens times price", f"{count} requests computed again", wrong
     )
@@ -88,7 +92,7 @@ async def _redis(pool: Pool, redis: Store) -> Check:
             count, wrong = count + pools, wrong + differences
     except AWAY as problem:
         wrong.append(f"Redis cannot be read: {problem}")
-    detail = f"{count} pools compared in balance and holds"
+    detail = f"{count} pools and budgets compared, with their holds"
     return _check("V3", "Redis says what the ledger says", detail, wrong)
 
 
@@ -101,15 +105,17 @@ async def _compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[str]
         ):
             [row] = [r for r in await conn.fetch(sql.load()["shard_list"]) if r["id"] == shard]
             pools = await conn.fetch(sql.load()["pools_of_shard"], shard)
+            uses = await conn.fetch(sql.load()["meter_use_of_shards"], [shard])
             waiting = await conn.fetch(sql.load()["verify_waiting"], shard)
-        if not pools:
+        figures = {p["owner"]: ("pool", p["balance"]) for p in pools}
+        figures |= {u["owner"]: ("ucr", u["used"]) for u in uses}
+        if not figures:
             return 0, []
         cursor = f"{row['cursor_ms']}-{row['cursor_seq']}"
-        balances = {p["owner"]: p["balance"] for p in pools}
         owed = [(w["seq"], w["owner"], w["delta"]) for w in waiting]
-        found = await _in_redis(redis, shard, cursor, balances, owed)
+        found = await _in_redis(redis, shard, cursor, figures, owed)
         if found is not None:
-            return len(pools), found
+            return len(figures), found
     return 0, [f"shard {shard:02d} moves too fast to be compared; try again when it is calmer"]
 
 
@@ -117,30 +123,31 @@ async def _in_redis(
     redis: Store,
     shard: int,
     cursor: str,
-    balances: Mapping[str, int],
+    figures: Mapping[str, tuple[str, int]],
     outbox: list[tuple[int, str, int]],
 ) -> list[str] | None:
     """Differences, or None when Redis is already past the ledger that was read."""
-    at, owners, wrong = SHARD_KEYS[shard], list(balances), list[str]()
-    for start in range(0, len(owners), POOLS_PER_CALL):
-        chosen = owners[start : start + POOLS_PER_CALL]
+    at, owners, wrong = SHARD_KEYS[shard], list(figures), list[str]()
+    for start in range(0, len(owners), COUNTS_PER_CALL):
+        chosen = owners[start : start + COUNTS_PER_CALL]
         keys = [at.meta, at.hold, at.usage]
         args: list[Word] = [cursor]
         for nth, owner in enumerate(chosen):
             name, _, meter = owner.rpartition(":")
             keys.append(at.prefix + name.encode())
-            args += [nth + 4, meter]
+            args += [nth + 4, meter, figures[owner][0]]
         _, adjseq, acked, *numbers = await redis.run("compare", keys, *args)
         if _parts(acked) > _parts(cursor.encode()):
             return None
         for nth, owner in enumerate(chosen):
-            balance, held, spent, living = numbers[nth * 4 : nth * 4 + 4]
+            figure, held, spent, living = numbers[nth * 4 : nth * 4 + 4]
+            unit, booked = figures[owner]
             pending = sum(d for seq, o, d in outbox if o == owner and seq > int(adjseq))
-            expected = balances[owner] - pending - int(spent)
-            if balance == b"none" and expected == 0:
+            expected = booked - pending + (-int(spent) if unit == "pool" else int(spent))
+            if figure == b"none" and expected == 0:
                 continue
-            if balance == b"none" or int(balance) != expected:
-                wrong.append(f"{owner}: {balance.decode()} ucr in Redis, {expected} expected")
+            if figure == b"none" or int(figure) != expected:
+                wrong.append(f"{owner}: {figure.decode()} ucr in Redis, {expected} expected")
             if int(held) != int(living):
                 wrong.append(f"{owner}: {int(held)} ucr held, {int(living)} by living holds")
     return wrong

@@ -1,7 +1,8 @@
--- adjust: changes of pools that the ledger has made (grants, refunds, corrections), in order.
+-- adjust: changes that the ledger has made (grants, refunds, corrections), in order.
 -- call:  Pusher (control/books/pusher.py)
 -- KEYS:  1 meta  2.. owners
--- ARGV:  1 generation  2 first seq  3 last seq, then per row: index of its owner in KEYS, meter, delta
+-- ARGV:  1 generation  2 first seq  3 last seq, then per row: index of its owner in KEYS, field
+--        (x.b of a pool, x.u of a budget), delta
 -- reply: {OK} | {NOTREADY} | {GAP, seq that was applied last} | {BAD, what}
 
 local meta = KEYS[1]
@@ -13,15 +14,14 @@ if not (applied and first and last) or (#ARGV - 3) % 3 ~= 0 then return { 'BAD',
 -- covers repetitions too: a row is applied exactly once, and none is left out
 if not (first == applied + 1 and last >= first) then return { 'GAP', state[2] or '0' } end
 for at = 4, #ARGV, 3 do
-  local owner, meter, delta = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
-  if not owner or not amount((string.gsub(delta, '^-', ''))) or delta == '-0' then return { 'BAD', meter } end
-  local before = redis.call('HGET', owner, meter .. '.b')
-  if before and not string.match(before, '^-?%d+$') then return { 'BAD', meter } end
+  local owner, field, delta = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
+  if not owner or not amount((string.gsub(delta, '^-', ''))) or delta == '-0' then return { 'BAD', field } end
+  if not count(redis.call('HGET', owner, field), 0) then return { 'BAD', field } end
 end
 
 -- writes only from here
 for at = 4, #ARGV, 3 do
-  redis.call('HINCRBY', KEYS[tonumber(ARGV[at])], ARGV[at + 1] .. '.b', ARGV[at + 2])
+  redis.call('HINCRBY', KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2])
 end
 redis.call('HSET', meta, 'adjseq', ARGV[3])
 return { 'OK' }

@@ -67,17 +67,24 @@ local function end_hold(hold, spent)
     redis.call('HINCRBY', item.owner, item.meter .. '.h', neg(item.held))
     if item.unit == 'pool' then
       redis.call('HINCRBY', item.owner, item.meter .. '.b', neg(spent))
+    elseif item.unit == 'ucr' then
+      redis.call('HINCRBY', item.owner, item.meter .. '.u', spent)
     end
   end
 end
 
--- What the stream has taken from each pool after the cursor, and what living holds hold of it.
+-- What the stream has taken from each pool and budget after the cursor, and what living holds
+-- hold of each.
 local function spent_since(usage, cursor)
   local spent = {}
   for _, entry in ipairs(redis.call('XRANGE', usage, '(' .. cursor, '+')) do
     local f = {}
     for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
-    if f.l == '0' and f.p then spent[f.p] = (spent[f.p] or 0) + (amount(f.c) or 0) end
+    if f.l == '0' and f.p then
+      for name in string.gmatch(f.p .. ' ' .. (f.b or ''), '%S+') do
+        spent[name] = (spent[name] or 0) + (amount(f.c) or 0)
+      end
+    end
   end
   return spent
 end
@@ -95,9 +102,34 @@ local function held_now(holds)
   return held
 end
 
-local function pool_of(hold)
+-- What is left of a meter: of a pool balance - floor - held, of a limit limit - used - held; nil
+-- where one of them is rubbish or the first is not there.
+local function left_of(owner, meter, unit)
+  local top, taken = '.l', '.u'
+  if unit == 'pool' then top, taken = '.b', '.f' end
+  local p = redis.call('HMGET', owner, meter .. top, meter .. taken, meter .. '.h')
+  local a, b, c = count(p[1]), count(p[2], 0), count(p[3], 0)
+  return a and b and c and a - b - c
+end
+
+-- The pool that pays, what it holds, and the budgets that count with it.
+local function payers(hold)
+  local pool, held, budgets = '', '0', {}
   for _, item in ipairs(hold.items) do
-    if item.unit == 'pool' then return item.owner .. ':' .. item.meter, item.held end
+    local name = item.owner .. ':' .. item.meter
+    if item.unit == 'pool' then
+      pool, held = name, item.held
+    elseif item.unit == 'ucr' then
+      budgets[#budgets + 1] = name
+    end
   end
-  return '', '0'
+  return pool, held, table.concat(budgets, ' ')
+end
+
+local function hold_text(hold)
+  local parts = {}
+  for i, item in ipairs(hold.items) do
+    parts[i] = item.owner .. ' ' .. item.meter .. ' ' .. item.unit .. ' ' .. item.held .. ','
+  end
+  return hold.checkpoint .. '|' .. table.concat(parts) .. '|' .. hold.context
 end

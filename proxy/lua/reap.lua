@@ -29,12 +29,12 @@ end
 for _, rid in ipairs(empty) do redis.call('ZREM', leases, rid) end
 for _, pair in ipairs(over) do
   local rid, hold = pair[1], pair[2]
-  local pool, held = pool_of(hold)
+  local pool, held, budgets = payers(hold)
   redis.call('HSET', tombs, rid, '1')
   end_hold(hold, hold.checkpoint)
   redis.call('HDEL', holds, rid)
   redis.call('ZREM', leases, rid)
   redis.call('XADD', usage, '*', 'r', rid, 'k', 'orphan', 'c', hold.checkpoint, 'p', pool,
-    'h', held, 'l', '0', 'e', hold.context)
+    'b', budgets, 'h', held, 'l', '0', 'e', hold.context)
 end
 return { 'OK', #over }

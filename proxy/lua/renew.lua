@@ -1,37 +1,75 @@
--- renew: these requests still run; keeps their holds and notes what they have cost so far.
+-- renew: these requests still run; keeps their holds, notes what they have cost so far, and takes
+-- more for those that ask.
 -- call:  Shards.renew (proxy/shards.py)
--- KEYS:  1 meta  2 hold  3 lease  4.. records of their keys and organisations
--- ARGV:  1 lease_ms, then per request: rid, index of its key's record, of its organisation's, checkpoint
--- reply: {OK, answer...} per request: OK | GONE (no hold) | REVOKED; or {NOTREADY} | {BAD, what}
+-- KEYS:  1 meta  2 hold  3 lease  4.. owners of the holds, records among them
+-- ARGV:  1 lease_ms, then per request: rid, index of its key's record, of its organisation's,
+--        checkpoint, extra
+-- reply: {OK, answer...} per request: OK | GONE (no hold) | REVOKED | FUNDS (nothing more taken);
+--        or {NOTREADY} | {BAD, what}
 
 local meta, holds, leases = KEYS[1], KEYS[2], KEYS[3]
 local lease_ms = amount(ARGV[1])
 
 if redis.call('HEXISTS', meta, 'gen') == 0 then return { 'NOTREADY' } end
-if not lease_ms or (#ARGV - 1) % 4 ~= 0 then return { 'BAD', 'arguments' } end
-local ends = digits(now_ms() + lease_ms)
+if not lease_ms or (#ARGV - 1) % 5 ~= 0 then return { 'BAD', 'arguments' } end
+local ends, owners = digits(now_ms() + lease_ms), declared(4)
+
+-- what earlier requests of this call take from a meter is not there for later ones
+local taken = {}
+local function carries(hold, extra)
+  for _, item in ipairs(hold.items) do
+    if item.unit == 'pool' or item.unit == 'ucr' then
+      local left, name = left_of(item.owner, item.meter, item.unit), item.owner .. ':' .. item.meter
+      if not (left and left - (taken[name] or 0) - extra >= 0) then return false end
+    end
+  end
+  return true
+end
+
+local function take(hold, extra)
+  local more = {}
+  for _, item in ipairs(hold.items) do
+    if item.unit == 'pool' or item.unit == 'ucr' then
+      local name = item.owner .. ':' .. item.meter
+      taken[name] = (taken[name] or 0) + extra
+      item.held = digits(tonumber(item.held) + extra)
+      more[#more + 1] = item
+    end
+  end
+  return more
+end
 
 local reply, kept = { 'OK' }, {}
-for at = 2, #ARGV, 4 do
-  local rid, key, org, checkpoint = ARGV[at], KEYS[tonumber(ARGV[at + 1])], KEYS[tonumber(ARGV[at + 2])], ARGV[at + 3]
+for at = 2, #ARGV, 5 do
+  local rid, key, org = ARGV[at], KEYS[tonumber(ARGV[at + 1])], KEYS[tonumber(ARGV[at + 2])]
+  local checkpoint, extra = ARGV[at + 3], amount(ARGV[at + 4])
   local text = redis.call('HGET', holds, rid)
   local hold = text and read_hold(text)
   redis.call('ZSCORE', leases, rid)
-  if not key or not org or not amount(checkpoint) then return { 'BAD', rid } end
-  local answer = 'OK'
+  if not key or not org or not extra or not amount(checkpoint) then return { 'BAD', rid } end
+  if text and not (hold and touchable(hold, owners)) then return { 'BAD', rid } end
+  local answer, more = 'OK', {}
   if not hold then
     answer = 'GONE'
   elseif redis.call('HGET', key, 'st') ~= 'active' or redis.call('HGET', org, 'st') ~= 'active' then
     answer = 'REVOKED'
+  elseif extra > 0 and not carries(hold, extra) then
+    answer = 'FUNDS'
+  elseif extra > 0 then
+    more = take(hold, extra)
   end
   reply[#reply + 1] = answer
   -- a refused request keeps its hold until it has settled
-  if hold then kept[#kept + 1] = { rid, checkpoint .. '|' .. hold.text .. '|' .. hold.context } end
+  if hold then
+    hold.checkpoint = checkpoint
+    kept[#kept + 1] = { rid, hold_text(hold), more, ARGV[at + 4] }
+  end
 end
 
 -- writes only from here
-for _, item in ipairs(kept) do
-  redis.call('HSET', holds, item[1], item[2])
-  redis.call('ZADD', leases, ends, item[1])
+for _, row in ipairs(kept) do
+  for _, item in ipairs(row[3]) do redis.call('HINCRBY', item.owner, item.meter .. '.h', row[4]) end
+  redis.call('HSET', holds, row[1], row[2])
+  redis.call('ZADD', leases, ends, row[1])
 end
 return reply

@@ -1,29 +1,37 @@
--- resync: makes pools what the ledger says, less what has been spent since.
--- call:  rebuild (control/books/rebuild.py), while the shard is fenced
+-- resync: makes counts what the ledger says, and what has been spent since.
+-- call:  rebuild (control/books/rebuild.py), which holds the shard's lock in the ledger
 -- KEYS:  1 meta  2 hold  3 usage  4.. owners
--- ARGV:  1 cursor (entries after it are not in these balances)
---        then per pool: index of its owner in KEYS, meter, balance
+-- ARGV:  1 cursor (entries after it are not in these figures)  2 outseq (outbox rows that are)
+--        then per count: index of its owner in KEYS, meter, unit, figure (a pool's balance, a
+--        budget's use)
 -- reply: {OK, sum of the absolute drift removed} | {BAD, what}
 
-local holds, usage = KEYS[2], KEYS[3]
-if (#ARGV - 1) % 3 ~= 0 then return { 'BAD', 'arguments' } end
+local meta, holds, usage = KEYS[1], KEYS[2], KEYS[3]
+if (#ARGV - 2) % 4 ~= 0 or not amount(ARGV[2]) then return { 'BAD', 'arguments' } end
+redis.call('HGET', meta, 'adjseq')
 
 local spent, held = spent_since(usage, ARGV[1]), held_now(holds)
 local drift, rows = 0, {}
-for at = 2, #ARGV, 3 do
-  local owner, meter, text = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
-  if not owner or not amount((string.gsub(text, '^-', ''))) then return { 'BAD', meter } end
+for at = 3, #ARGV, 4 do
+  local owner, meter, unit, text = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local figure = count(text)
+  if not owner or not figure then return { 'BAD', meter } end
   local name = owner .. ':' .. meter
-  local balance = tonumber(text) - (spent[name] or 0)
-  local before = redis.call('HGET', owner, meter .. '.b')
-  if before and tonumber(before) ~= balance then
-    drift = drift + math.abs(balance - (tonumber(before) or 0))
+  local field = meter .. '.u'
+  if unit == 'pool' then
+    field, figure = meter .. '.b', figure - (spent[name] or 0)
+  else
+    figure = figure + (spent[name] or 0)
   end
-  rows[#rows + 1] = { owner, meter, digits(balance), digits(held[name] or 0) }
+  local before = redis.call('HGET', owner, field)
+  if before and count(before) ~= figure then
+    drift = drift + math.abs(figure - (count(before) or 0))
+  end
+  rows[#rows + 1] = { owner, field, digits(figure), meter .. '.h', digits(held[name] or 0) }
 end
 
 -- writes only from here
-for _, row in ipairs(rows) do
-  redis.call('HSET', row[1], row[2] .. '.b', row[3], row[2] .. '.h', row[4])
-end
+for _, row in ipairs(rows) do redis.call('HSET', unpack(row)) end
+-- these figures hold the outbox up to there: it must not be applied again
+redis.call('HSET', meta, 'adjseq', ARGV[2], 'cursor', ARGV[1])
 return { 'OK', digits(drift) }

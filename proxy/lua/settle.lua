@@ -1,12 +1,14 @@
 -- settle: the request has ended; gives back its hold, takes its cost, tells the ledger.
 -- call:  Shards.settle (proxy/shards.py)
 -- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the hold
--- ARGV:  1 rid  2 kind  3 cost_ucr  4 pool (owner:meter)  5 held_ucr  6 event
+-- ARGV:  1 rid  2 kind  3 cost_ucr  4 pool (owner:meter)  5 budgets (owner:meter, by spaces)
+--        6 held_ucr  7 event
 -- reply: {OK, late} | {NOTREADY} | {DUP} | {BAD, what}
--- layout: a stream entry is r rid, k kind, c cost, p pool, h held, l late, e event
+-- layout: a stream entry is r rid, k kind, c cost, p pool, b budgets, h held, l late, e event
 
 local meta, holds, leases, tombs, usage = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local rid, kind, cost, pool, held, event = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local rid, kind, cost, pool, budgets = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local held, event = ARGV[6], ARGV[7]
 
 if redis.call('HEXISTS', meta, 'gen') == 0 then return { 'NOTREADY' } end
 if redis.call('HEXISTS', tombs, rid) == 1 then return { 'DUP' } end
@@ -27,5 +29,6 @@ if hold then
   redis.call('HDEL', holds, rid)
   redis.call('ZREM', leases, rid)
 end
-redis.call('XADD', usage, '*', 'r', rid, 'k', kind, 'c', cost, 'p', pool, 'h', held, 'l', late, 'e', event)
+redis.call('XADD', usage, '*', 'r', rid, 'k', kind, 'c', cost, 'p', pool,
+  'b', budgets, 'h', held, 'l', late, 'e', event)
 return { 'OK', late }

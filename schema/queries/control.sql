@@ -50,6 +50,9 @@ SELECT (SELECT count(*) FROM outbox_record) AS records,
        (SELECT coalesce(extract(epoch FROM now() - min(at)), 0)::float8 FROM outbox_record) AS lag_s,
        (SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL) AS dead_letters
 
+-- name: app_role
+SELECT true FROM pg_roles WHERE rolname = 'opscenter_app' AND pg_has_role(rolname, 'MEMBER')
+
 -- name: server_version
 SELECT current_setting('server_version') AS version
 

@@ -56,11 +56,11 @@ SELECT credits - debits AS balance FROM account WHERE id = $1
 SELECT a.credits - a.debits AS balance FROM account a WHERE a.kind = 'pool' AND a.owner = $1
 
 -- name: outbox_redis_add
-INSERT INTO outbox_redis (shard, seq, owner, delta, ref)
-SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])
+INSERT INTO outbox_redis (shard, seq, owner, field, delta, ref)
+SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[])
 
 -- name: outbox_redis_next
-SELECT seq, owner, delta FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
+SELECT seq, owner, field, delta FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
 
 -- name: outbox_redis_prune
 DELETE FROM outbox_redis WHERE shard = $1 AND seq <= $2 AND at < now() - interval '7 days'
@@ -87,23 +87,29 @@ INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON C
 -- name: record_key
 -- A key is good only while its person is.
 SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
-       k.parallel_max, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
+       k.parallel_max, k.budget_ucr, m.budget_ucr AS person_budget_ucr, m.version AS person_version, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
        CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
-FROM api_key k JOIN organisation o ON o.id = k.organisation JOIN person p ON p.id = k.person
+FROM api_key k
+JOIN organisation o ON o.id = k.organisation
+JOIN person p ON p.id = k.person
+LEFT JOIN membership m ON m.organisation = k.organisation AND m.person = k.person
 WHERE k.kid = $1
 
 -- name: record_keys_of_shards
 SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
-       k.parallel_max, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
+       k.parallel_max, k.budget_ucr, m.budget_ucr AS person_budget_ucr, m.version AS person_version, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
        CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
-FROM api_key k JOIN organisation o ON o.id = k.organisation JOIN person p ON p.id = k.person
+FROM api_key k
+JOIN organisation o ON o.id = k.organisation
+JOIN person p ON p.id = k.person
+LEFT JOIN membership m ON m.organisation = k.organisation AND m.person = k.person
 WHERE o.shard = ANY($1::smallint[])
 
 -- name: record_organisation
-SELECT id, shard, version, status, parallel_max FROM organisation WHERE id = $1
+SELECT id, shard, version, status, parallel_max, budget_ucr FROM organisation WHERE id = $1
 
 -- name: record_organisations_of_shards
-SELECT id, shard, version, status, parallel_max FROM organisation WHERE shard = ANY($1::smallint[])
+SELECT id, shard, version, status, parallel_max, budget_ucr FROM organisation WHERE shard = ANY($1::smallint[])
 
 -- name: pools_of_shard
 SELECT owner, credits - debits AS balance FROM account WHERE kind = 'pool' AND shard = $1
@@ -112,12 +118,20 @@ SELECT owner, credits - debits AS balance FROM account WHERE kind = 'pool' AND s
 SELECT shard, owner, credits - debits AS balance FROM account
 WHERE kind = 'pool' AND shard = ANY($1::smallint[])
 
+-- name: meter_use_of_shards
+SELECT shard, owner, used FROM meter_use WHERE shard = ANY($1::smallint[])
+
+-- name: meter_use_add
+INSERT INTO meter_use AS m (shard, owner, used)
+SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS u (shard, owner, used) ORDER BY shard, owner
+ON CONFLICT (shard, owner) DO UPDATE SET used = m.used + excluded.used
+
 -- name: snapshot_version
 SELECT version FROM snapshot
 
 -- name: snapshot_models
 -- Every model that is switched on, with its newest price and its places.
-SELECT m.id, m.context_max, m.output_max, extract(epoch FROM m.created_at)::bigint AS created,
+SELECT m.id, m.context_max, m.output_max, m.thinks, extract(epoch FROM m.created_at)::bigint AS created,
        (SELECT jsonb_build_object('version', p.version, 'rates', p.rates, 'factor_ppm', p.factor_ppm)
         FROM price p WHERE p.model = m.id ORDER BY p.version DESC LIMIT 1) AS price,
        coalesce((SELECT jsonb_agg(jsonb_build_object(
@@ -152,6 +166,17 @@ FROM usage_event u LEFT JOIN price p ON p.version = u.price_version
 WHERE u.kind = 'settled' AND u.rid > $1
 ORDER BY u.rid LIMIT $2
 
+-- name: verify_meters
+-- Budgets against the rows that counted on them; a correction that gives back counts down.
+WITH counted AS (
+  SELECT u.shard, b.owner, sum(CASE WHEN a.kind = 'pool' THEN u.cost ELSE -u.cost END) AS used
+  FROM usage_event u JOIN account a ON a.id = u.debit, unnest(u.budgets) AS b (owner)
+  GROUP BY u.shard, b.owner)
+SELECT coalesce(m.owner, c.owner) AS owner, coalesce(m.used, 0) AS used, coalesce(c.used, 0)::bigint AS counted
+FROM meter_use m FULL JOIN counted c ON c.shard = m.shard AND c.owner = m.owner
+WHERE coalesce(m.used, 0) <> coalesce(c.used, 0)
+LIMIT 100
+
 -- name: verify_orphans
 SELECT count(*) AS orphans, coalesce(sum(cost), 0)::bigint AS cost FROM usage_event WHERE kind = 'orphan'
 
@@ -167,4 +192,4 @@ HAVING s.outseq <> coalesce(max(o.seq), s.outseq) OR count(o.seq) <> coalesce(ma
 
 -- name: verify_waiting
 -- Rows of the outbox that Redis may not have yet; applied ones are told apart by their number.
-SELECT seq, owner, delta FROM outbox_redis WHERE shard = $1 ORDER BY seq DESC LIMIT 10000
+SELECT seq, owner, field, delta FROM outbox_redis WHERE shard = $1 ORDER BY seq DESC LIMIT 10000

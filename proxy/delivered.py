@@ -1,0 +1,68 @@
+"""What of a stream has gone to the client, in counts, without reading every event. Pure."""
+
+from typing import Any
+
+import orjson
+
+from proxy import sse
+
+FRAMES_READ = 4  # of a stream's first frames, to learn how much of a frame is not content
+
+
+class Delivered:
+    """Bytes of content, at least one for each token: all frames less the envelope they share."""
+
+    __slots__ = ("bytes", "done", "envelope", "error", "events", "first")
+
+    def __init__(self) -> None:
+        self.events = self.bytes = 0
+        self.envelope = -1  # bytes of a frame that are not content; -1: none read yet
+        self.first: dict[str, Any] = {}  # the stream's first frame, for one of our own
+        self.done = self.error = False
+
+    def add(self, block: bytes) -> None:
+        """Whole events that went to the client."""
+        if self.events < FRAMES_READ:
+            self._learn(block)
+        self.events += block.count(b"\n\n") or 1
+        self.bytes += len(block)
+
+    @property
+    def content_bytes(self) -> int:
+        return max(self.bytes - self.events * max(self.envelope, 0), 0)
+
+    def _learn(self, block: bytes) -> None:
+        for event in sse.events(block):
+            try:
+                frame = orjson.loads(sse.data(event) or b"null")
+            except orjson.JSONDecodeError:
+                continue
+            if not isinstance(frame, dict):
+                continue
+            self.first = self.first or frame
+            envelope = len(event) - text_bytes(frame.get("choices"))
+            if self.envelope < 0 or envelope < self.envelope:
+                self.envelope = envelope
+
+
+def text_bytes(choices: Any) -> int:
+    """The texts in a frame's deltas, whatever a provider calls their fields."""
+    total, level = 0, [choices]
+    while level:
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                total += len(item.encode())
+            elif isinstance(item, dict):
+                inner += [v for name, v in item.items() if name not in ("role", "finish_reason")]
+            elif isinstance(item, list):
+                inner += item
+        level = inner
+    return total
+
+
+def last_frame(first: dict[str, Any]) -> bytes:
+    """A frame of ours that ends a stream where its credits ended."""
+    choice = {"index": 0, "delta": {}, "finish_reason": "length"}
+    kept = {name: first[name] for name in ("id", "object", "created", "model") if name in first}
+    return b"data: " + orjson.dumps({**kept, "choices": [choice]}) + b"\n\n"

@@ -1,0 +1,195 @@
+"""The journal of a worker: what must outlive it, written before it is said.
+
+One append-only file, one write per step: `A` admitted (before the provider is called), `C` cost so
+far, `U` used (before it is settled). A line is forgotten when the ledger is known to have the
+request. The page cache survives kill -9; only the loss of the machine's disk loses a line.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+log = logging.getLogger("opscenter.proxy.journal")
+
+ENTRIES_MAX = 200_000  # requests that are not in the ledger yet; beyond, nothing is admitted
+FILE_BYTES_MAX = 64 * 2**20  # then it is written anew with what still counts
+SUFFIX = ".journal"
+
+
+class JournalError(Exception):
+    """The journal cannot be written: nothing may be admitted that it would have to remember."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One request that the ledger is not known to have."""
+
+    admitted: dict[str, Any]  # shard, owners, pool, budgets, held, context
+    used: dict[str, Any] | None = None  # kind, cost, held, event
+    checkpoint: int = 0
+
+
+class Journal:
+    """Open for as long as this worker lives; its lock tells others that it does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.instance = secrets.token_hex(8)
+        self.entries: dict[str, Entry] = {}
+        self.broken = ""  # why it cannot be written
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = folder / (self.instance + SUFFIX)
+        self._fd = _open(self._path)
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.entries) >= ENTRIES_MAX
+
+    def admitted(self, rid: str, admitted: dict[str, Any]) -> None:
+        if self.full:
+            raise JournalError("too many requests wait for the ledger")
+        self._write({"t": "A", "r": rid, **admitted})
+        self.entries[rid] = Entry(admitted)
+
+    def checkpoint(self, rid: str, cost: int) -> None:
+        entry = self.entries.get(rid)
+        if entry is not None and cost != entry.checkpoint:
+            self._write({"t": "C", "r": rid, "c": cost})
+            entry.checkpoint = cost
+
+    def used(self, rid: str, used: dict[str, Any]) -> None:
+        entry = self.entries.get(rid)
+        if entry is not None:
+            entry.used = used  # even when it cannot be written: this process still knows
+            self._write({"t": "U", "r": rid, **used})
+
+    def confirmed(self, rids: list[str]) -> None:
+        """The ledger has them."""
+        for rid in rids:
+            self.entries.pop(rid, None)
+        if self._bytes and not self.entries:
+            self._start_anew()
+        elif self._bytes > FILE_BYTES_MAX:
+            self._rewrite()
+
+    def adopt(self) -> int:
+        """Takes over what dead workers left; how many requests."""
+        taken = 0
+        for path in sorted(self._folder.glob("*" + SUFFIX)):
+            if path != self._path and (fd := _lock(path)) is not None:
+                found = dict(read(path))
+                for rid, entry in found.items():
+                    self._keep(rid, entry)
+                path.unlink()
+                os.close(fd)
+                taken += len(found)
+        return taken
+
+    def close(self) -> None:
+        """Leaves nothing behind when nothing is left to remember."""
+        if not self.entries:
+            self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def try_again(self) -> None:
+        """After a failed write: whether there is room again."""
+        if self.broken:
+            self._write({"t": "N"})
+
+    def _keep(self, rid: str, entry: Entry) -> None:
+        for line in _lines(rid, entry):
+            self._write(line)
+        self.entries[rid] = entry
+
+    def _write(self, line: dict[str, Any]) -> None:
+        data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            written = os.write(self._fd, data)
+            if written != len(data):
+                os.ftruncate(self._fd, self._bytes)
+                raise OSError("the disk is full")
+        except OSError as problem:
+            self.broken = str(problem)
+            raise JournalError(f"the journal cannot be written: {problem}") from None
+        self._bytes += written
+        self.broken = ""
+
+    def _start_anew(self) -> None:
+        os.ftruncate(self._fd, 0)
+        self._bytes = 0
+
+    def _rewrite(self) -> None:
+        """The new file is locked and complete before it takes the old one's name."""
+        draft = self._path.with_suffix(".draft")
+        fd = _open(draft)
+        lines = (line for rid, entry in self.entries.items() for line in _lines(rid, entry))
+        data = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+        try:
+            whole = os.write(fd, data) == len(data)
+        except OSError:
+            whole = False
+        if not whole:
+            os.close(fd)
+            draft.unlink()
+            return
+        draft.rename(self._path)
+        os.close(self._fd)
+        self._fd, self._bytes = fd, len(data)
+
+
+def read(path: Path) -> Iterator[tuple[str, Entry]]:
+    """The requests of a journal; a last line that was cut short says nothing."""
+    entries: dict[str, Entry] = {}
+    for text in path.read_bytes().split(b"\n"):
+        try:
+            line: dict[str, Any] = orjson.loads(text) if text else {"t": "N"}
+        except orjson.JSONDecodeError:
+            log.warning("%s has a line that was cut short", path.name)
+            continue
+        step, rid = line.pop("t"), line.pop("r", "")
+        if step == "A":
+            entries[rid] = Entry(line)
+        elif step == "C" and rid in entries:
+            entries[rid].checkpoint = line["c"]
+        elif step == "U" and rid in entries:
+            entries[rid].used = line
+    yield from entries.items()
+
+
+def _lines(rid: str, entry: Entry) -> Iterator[dict[str, Any]]:
+    yield {"t": "A", "r": rid, **entry.admitted}
+    if entry.checkpoint:
+        yield {"t": "C", "r": rid, "c": entry.checkpoint}
+    if entry.used is not None:
+        yield {"t": "U", "r": rid, **entry.used}
+
+
+def _open(path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _lock(path: Path) -> int | None:
+    """The file's descriptor when its worker is dead and nobody else adopts it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    if not path.exists():  # adopted by another between the two steps
+        os.close(fd)
+        return None
+    return fd
