@@ -29,6 +29,7 @@ class NewKey:
     models: Sequence[str] | None = None
     parallel_max: int | None = None
     expires_at: datetime | None = None
+    budget_ucr: int | None = None
 
 
 async def add_organisation(
@@ -57,6 +58,7 @@ async def add_key(
         list(wanted.models) if wanted.models is not None else None,
         wanted.parallel_max,
         wanted.expires_at,
+        wanted.budget_ucr,
     )
     assert row is not None
     return row

@@ -80,10 +80,11 @@ async def stream(
                 raise UpstreamBroken(model=call.model, why=why) from None
             if block:
                 await _pass(block, reply, call, outcome, down, count)
-                if count.content_bytes > slices.reach and not await slices.more():
-                    # cut cleanly: a last frame that says so, then the error
-                    await down.chunk(last_frame(count.first))
-                    raise InsufficientCredits(needed=slices.next_text, left="less")
+                while count.content_bytes > slices.reach:
+                    if not await slices.more():
+                        # cut cleanly: a last frame that says so, then the error
+                        await down.chunk(last_frame(count.first))
+                        raise InsufficientCredits(needed=slices.next_text, left="less")
         if rest := splitter.rest():
             # a last event without its blank line still counts
             await _pass(rest.rstrip(b"\r\n") + b"\n\n", reply, call, outcome, down, count)

@@ -20,8 +20,8 @@ RETURNING id, email, name, status, created_at
 INSERT INTO membership (organisation, person, role, owner) VALUES ($1, $2, $3, $4)
 
 -- name: api_key_add
-INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, parallel_max, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, parallel_max, expires_at, budget_ucr)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 RETURNING kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
 
 -- name: session_add

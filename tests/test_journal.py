@@ -1,0 +1,145 @@
+"""The journal: what a worker leaves when it dies, who takes it over, and what a full disk does."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy import journal
+from proxy.journal import Journal, JournalError
+
+ADMITTED: dict[str, Any] = {"s": 7, "o": ["k"], "p": "o:pool", "b": "", "h": 9, "e": {"k": "x"}}
+USED: dict[str, Any] = {"k": "settled", "c": 5, "h": 9, "e": "{}"}
+
+
+def die(left: Journal) -> None:
+    """As kill -9 leaves it: the descriptor is closed by the system, and its lock with it."""
+    os.close(left._fd)
+
+
+def test_what_a_dead_worker_had_done_is_read_again(tmp_path: Path) -> None:
+    dead = Journal(tmp_path)
+    dead.admitted("begun", ADMITTED)
+    dead.checkpoint("begun", 3)
+    dead.admitted("ended", ADMITTED)
+    dead.used("ended", USED)
+    die(dead)
+    heir = Journal(tmp_path)
+    assert heir.adopt() == 2
+    assert heir.entries["begun"].checkpoint == 3
+    assert heir.entries["begun"].used is None
+    assert heir.entries["ended"].used == USED
+    assert heir.entries["ended"].admitted == ADMITTED
+
+
+def test_a_living_worker_is_not_inherited(tmp_path: Path) -> None:
+    living, other = Journal(tmp_path), Journal(tmp_path)
+    living.admitted("r", ADMITTED)
+    assert other.adopt() == 0
+    die(living)
+    assert other.adopt() == 1
+
+
+def test_only_one_of_two_heirs_inherits(tmp_path: Path) -> None:
+    dead = Journal(tmp_path)
+    dead.admitted("r", ADMITTED)
+    die(dead)
+    first, second = Journal(tmp_path), Journal(tmp_path)
+    assert first.adopt() + second.adopt() == 1
+
+
+def test_an_heir_that_dies_leaves_what_it_had_inherited(tmp_path: Path) -> None:
+    dead = Journal(tmp_path)
+    dead.admitted("r", ADMITTED)
+    dead.used("r", USED)
+    die(dead)
+    heir = Journal(tmp_path)
+    heir.adopt()
+    die(heir)
+    last = Journal(tmp_path)
+    assert last.adopt() == 1
+    assert last.entries["r"].used == USED
+
+
+def test_what_the_ledger_has_is_forgotten(tmp_path: Path) -> None:
+    mine = Journal(tmp_path)
+    for rid in ("a", "b"):
+        mine.admitted(rid, ADMITTED)
+    mine.confirmed(["a"])
+    assert set(mine.entries) == {"b"}
+    mine.confirmed(["b", "unknown"])
+    assert mine._path.stat().st_size == 0
+    mine.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_was_cut_short_hides_no_other(tmp_path: Path) -> None:
+    dead = Journal(tmp_path)
+    dead.admitted("whole", ADMITTED)
+    dead.used("whole", USED)
+    dead.admitted("cut", ADMITTED)
+    os.ftruncate(dead._fd, dead._path.stat().st_size - 7)
+    die(dead)
+    assert {rid: entry.used for rid, entry in journal.read(dead._path)} == {"whole": USED}
+
+
+def test_a_long_journal_is_written_anew_with_what_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "FILE_BYTES_MAX", 2_000)
+    mine = Journal(tmp_path)
+    for nth in range(50):
+        mine.admitted(f"r{nth}", ADMITTED)
+        mine.used(f"r{nth}", USED)
+    mine.confirmed([f"r{nth}" for nth in range(49)])
+    assert mine._path.stat().st_size < 2_000
+    mine.checkpoint("r49", 8)
+    assert [(rid, e.checkpoint) for rid, e in journal.read(mine._path)] == [("r49", 8)]
+    assert Journal(tmp_path).adopt() == 0  # the new file is locked as the old one was
+    die(mine)
+    assert Journal(tmp_path).adopt() == 1
+
+
+def test_a_full_disk_admits_nothing_and_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a line is taken back; what had been written stays readable."""
+    mine = Journal(tmp_path)
+    mine.admitted("before", ADMITTED)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+    with pytest.raises(JournalError, match="full"):
+        mine.admitted("during", ADMITTED)
+    assert mine.broken
+    monkeypatch.setattr(os, "write", write)
+    mine.try_again()
+    assert not mine.broken
+    mine.admitted("after", ADMITTED)
+    assert [rid for rid, _ in journal.read(mine._path)] == ["before", "after"]
+
+
+def test_a_settlement_is_remembered_even_when_it_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Journal(tmp_path)
+    mine.admitted("r", ADMITTED)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(JournalError, match="No space"):
+        mine.used("r", USED)
+    assert mine.entries["r"].used == USED
+
+
+def test_the_number_of_requests_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "ENTRIES_MAX", 2)
+    mine = Journal(tmp_path)
+    mine.admitted("a", ADMITTED)
+    mine.admitted("b", ADMITTED)
+    with pytest.raises(JournalError):
+        mine.admitted("c", ADMITTED)
+    mine.confirmed(["a"])
+    mine.admitted("c", ADMITTED)
