@@ -1,5 +1,6 @@
 """The drain on real servers: killed at the worst moment, run twice, fed rubbish, without Redis."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -10,9 +11,10 @@ import pytest
 from control.books import ledger
 from control.books.booking import Overtaken
 from control.books.drain import Drain
+from control.books.explain import explain
 from control.books.verify import verify
 from proxy.scripts import SHARD_KEYS, ShardKeys
-from tests.door_stage import DoorStage, door
+from tests.door_stage import DoorStage, door, until
 
 GRANT = 10_000_000_000
 COST = 9_000  # of one hello to ops/echo
@@ -267,3 +269,39 @@ async def test_a_restarted_redis_that_lost_its_newest_writes_is_set_to_the_ledge
     await stage.drain.prepare()
     assert (await stage.pool_in_redis())["b"] == GRANT - 2 * COST
     await agreed(stage)
+
+
+async def test_drains_share_the_shards_and_inherit_from_the_dead(stage: DoorStage) -> None:
+    """They never wait for each other; nothing is booked twice while shards change hands."""
+    stops = [asyncio.Event(), asyncio.Event()]
+    drains = [Drain(stage.pool, stage.redis, lease_ms=12_000) for _ in stops]
+    tasks = [asyncio.create_task(d.run(s)) for d, s in zip(drains, stops, strict=True)]
+    await until(lambda: {len(drain.mine) for drain in drains} == {32})
+    assert not drains[0].mine & drains[1].mine
+    await served(stage, 5)
+    stops[0].set()
+    await tasks[0]
+    await until(lambda: len(drains[1].mine) == 64)
+    await served(stage, 5)
+    at = await keys_of(stage)
+    while await stage.redis.command("XLEN", at.usage):
+        await asyncio.sleep(0.01)
+    stops[1].set()
+    await tasks[1]
+    assert await balance(stage) == GRANT - 10 * COST
+    assert len(await stage.usage()) == 10
+    await agreed(stage)
+
+
+async def test_the_life_of_a_request_is_told(stage: DoorStage) -> None:
+    rid = UUID((await stage.chat()).headers["x-ops-request-id"])
+    await stage.worker.flow.settler.drain(10)
+    assert "is about to book it" in " ".join((await explain(stage.pool, stage.redis, rid)).story)
+    await stage.quiesce()
+    life = await explain(stage.pool, stage.redis, rid)
+    assert life.found
+    assert "3 input, 3 output (provider) by price version 1 of ops/echo are 9000 ucr: the same" in (
+        " ".join(life.story)
+    )
+    unknown = await explain(stage.pool, stage.redis, UUID(int=rid.int ^ 1))
+    assert not unknown.found

@@ -5,7 +5,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from control import sql
 from control.api.shapes import PlatformAnalyst
+from control.books import drift
 from control.state import State, state_of
+from control.store import AWAY
 from plugins.access import public
 
 router = APIRouter(tags=["health"])
@@ -33,8 +35,22 @@ async def metrics(request: Request, caller: PlatformAnalyst) -> Response:
     state = state_of(request)
     depth = await state.pool.fetchrow(sql.load()["outbox_depth"])
     assert depth is not None
-    lines = [*_requests(state), *_pool(state), *_backlog(dict(depth))]
+    lines = [*_requests(state), *_pool(state), *_backlog(dict(depth)), *await _drift(state)]
     return Response("\n".join(lines) + "\n", media_type=METRICS)
+
+
+async def _drift(state: State) -> list[str]:
+    """Nothing where Redis is away: a figure that is not known is not zero."""
+    try:
+        off = await drift.known(state.redis)
+    except AWAY:
+        return []
+    name = "opscenter_ledger_drift_ucr"
+    return [
+        f"# HELP {name} By how much Redis was found to differ.",
+        f"# TYPE {name} gauge",
+        f"{name} {off}",
+    ]
 
 
 def _requests(state: State) -> list[str]:

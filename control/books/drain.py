@@ -12,17 +12,19 @@ import asyncpg
 import uvloop
 
 from control import sql
-from control.books import rebuild
+from control.books import drift, rebuild
 from control.books.booking import Overtaken
 from control.books.publish import Publisher
 from control.books.pusher import Pusher
 from control.books.reaper import Reaper
+from control.books.share import Share
 from control.books.streams import ENTRIES_PER_SHARD, Streams
 from control.database import AWAY as POSTGRES_AWAY
 from control.database import Pool, connect_patiently
 from control.settings import ControlSettings
 from control.store import AWAY as REDIS_AWAY
 from control.store import Store
+from proxy.keys import SHARDS
 from proxy.scripts import SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.drain")
@@ -30,6 +32,8 @@ log = logging.getLogger("opscenter.control.books.drain")
 IDLE_FIRST_S, IDLE_MAX_S = 0.01, 0.2
 PUSH_ROUND_S = 1.0  # at the latest; a notification wakes it at once
 REAP_ROUND_S = 1.0
+SHARE_ROUND_S = 1.0
+DRIFT_ROUND_S = 1.0  # a shard each: all of them about once a minute
 HOUSEKEEPING_S = 3600.0
 TROUBLE_PAUSE_S = 0.5
 CHANNEL = "opscenter_outbox"
@@ -44,10 +48,12 @@ class Drain:
         self.redis = redis
         self.publisher = Publisher(pool, redis)
         self.generations: dict[int, int] = {}
-        self.streams = Streams(pool, redis, self.generations)
-        self.pusher = Pusher(pool, redis, self.publisher, self.generations)
-        self.reaper = Reaper(redis, lease_ms)
+        self.mine = set(range(SHARDS))  # the shards that this drain works on
+        self.streams = Streams(pool, redis, self.generations, self.mine)
+        self.pusher = Pusher(pool, redis, self.publisher, self.generations, self.mine)
+        self.reaper = Reaper(redis, lease_ms, self.mine)
         self._idle_s = IDLE_FIRST_S
+        self._watched = 0
         self._in_trouble = False  # the round before ended because a server was away
 
     async def prepare(self) -> None:
@@ -80,10 +86,11 @@ class Drain:
             await self.prepare()
             self._in_trouble = False
             async with asyncio.TaskGroup() as group:
-                for step in (self._drain, self._reap, self._keep_house):
+                for step in (self._drain, self._reap, self._watch_drift, self._keep_house):
                     group.create_task(over.repeat(step))
                 group.create_task(over.repeat(self._push, over.wake))
                 group.create_task(self._listen(over))
+                group.create_task(self._share(over))
         except* Overtaken as problem:
             log.info("another drain was faster: %s", problem.exceptions)
         except* (*REDIS_AWAY, *POSTGRES_AWAY, asyncpg.PostgresError) as problem:
@@ -109,12 +116,32 @@ class Drain:
         await self.reaper.reap_once()
         return REAP_ROUND_S
 
+    async def _watch_drift(self) -> float:
+        """One shard after the other, so that the comparison is never felt."""
+        if self.mine:
+            self._watched = (self._watched + 1) % len(self.mine)
+            await drift.watch(self.pool, self.redis, sorted(self.mine)[self._watched])
+        return DRIFT_ROUND_S
+
     async def _keep_house(self) -> float:
         await self.pool.execute(sql.load()["usage_partitions"])
         for shard, at in enumerate(SHARD_KEYS):
             applied = int(await self.redis.command("HGET", at.meta, "adjseq") or 0)
             await self.pool.execute(sql.load()["outbox_redis_prune"], shard, applied)
         return HOUSEKEEPING_S
+
+    async def _share(self, over: "_Over") -> None:
+        """Several drains run beside each other, each on its part of the shards."""
+        async with self.pool.acquire() as conn:
+            share = Share(conn, self.mine)
+            await share.enter()
+
+            async def level() -> float:
+                if came := await share.level():
+                    await self.streams.take(came)
+                return SHARE_ROUND_S
+
+            await over.repeat(level)
 
     async def _listen(self, over: "_Over") -> None:
         """Postgres tells of new rows in the outboxes."""

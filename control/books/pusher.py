@@ -17,19 +17,25 @@ RECORDS_PER_ROUND = 500
 
 class Pusher:
     def __init__(
-        self, pool: Pool, redis: Store, publisher: Publisher, generations: Mapping[int, int]
+        self,
+        pool: Pool,
+        redis: Store,
+        publisher: Publisher,
+        generations: Mapping[int, int],
+        mine: set[int],
     ) -> None:
         self.pool = pool
         self.redis = redis
         self.publisher = publisher
         self._generations = generations
+        self._mine = mine
 
     async def push_once(self) -> bool:
         """Carries both outboxes to Redis; True when more waits than one round takes."""
         more = await self.publisher.pending(RECORDS_PER_ROUND) == RECORDS_PER_ROUND
         applied = await self.redis.commands([("HGET", at.meta, "adjseq") for at in SHARD_KEYS])
         for row in await self.pool.fetch(sql.load()["shard_list"]):
-            if row["outseq"] > int(applied[row["id"]] or 0):
+            if row["id"] in self._mine and row["outseq"] > int(applied[row["id"]] or 0):
                 more |= await self._push(row["id"], int(applied[row["id"]] or 0))
         return more
 

@@ -12,8 +12,9 @@ REAPED_PER_SHARD = 200  # in one round
 
 
 class Reaper:
-    def __init__(self, redis: Store, lease_ms: int) -> None:
+    def __init__(self, redis: Store, lease_ms: int, mine: set[int]) -> None:
         self.redis = redis
+        self._mine = mine
         self._lease_s = lease_ms / 1000
         self._from = 0.0
 
@@ -29,9 +30,10 @@ class Reaper:
         seconds, micros = await self.redis.command("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         over = ("-inf", now_ms, "LIMIT", 0, REAPED_PER_SHARD)
-        expired = await self.redis.commands([("ZRANGEBYSCORE", k.lease, *over) for k in SHARD_KEYS])
+        mine = [SHARD_KEYS[shard] for shard in sorted(self._mine)]
+        expired = await self.redis.commands([("ZRANGEBYSCORE", k.lease, *over) for k in mine])
         ended = 0
-        for at, rids in zip(SHARD_KEYS, expired, strict=True):
+        for at, rids in zip(mine, expired, strict=True):
             if rids:
                 ended += await self._reap(at, rids)
         return ended

@@ -28,12 +28,15 @@ Raw = tuple[int, Cursor, Mapping[bytes, bytes]]  # shard, id, fields
 class Streams:
     """Knows where the ledger stands in each shard's stream."""
 
-    def __init__(self, pool: Pool, redis: Store, generations: Mapping[int, int]) -> None:
+    def __init__(
+        self, pool: Pool, redis: Store, generations: Mapping[int, int], mine: set[int]
+    ) -> None:
         self.pool = pool
         self.redis = redis
         self.cursors: dict[int, Cursor] = {}
         self._books = Books()
         self._generations = generations
+        self._mine = mine
 
     async def prepare(self) -> None:
         """Learns the cursors, and acknowledges what was booked and not acknowledged."""
@@ -49,20 +52,10 @@ class Streams:
 
     async def drain_once(self) -> int:
         """Books what the streams hold now, at most one batch; how many entries."""
-        found = await self.redis.commands(
-            [
-                (
-                    "XRANGE",
-                    at.usage,
-                    "(" + _text(self.cursors[shard]),
-                    "+",
-                    "COUNT",
-                    ENTRIES_PER_SHARD,
-                )
-                for shard, at in enumerate(SHARD_KEYS)
-            ]
-        )
-        raw = [(shard, *entry) for shard, rows in enumerate(found) for entry in _entries(rows)]
+        shards = sorted(self._mine)
+        found = await self.redis.commands([self._read(shard) for shard in shards])
+        pairs = zip(shards, found, strict=True)
+        raw = [(shard, *entry) for shard, rows in pairs for entry in _entries(rows)]
         if not raw:
             return 0
         ends = await self._book(raw)
@@ -73,6 +66,16 @@ class Streams:
         await self._ack(ends, rids)
         await self._tell(raw)
         return len(raw)
+
+    def _read(self, shard: int) -> Command:
+        after = "(" + _text(self.cursors[shard])
+        return ("XRANGE", SHARD_KEYS[shard].usage, after, "+", "COUNT", ENTRIES_PER_SHARD)
+
+    async def take(self, shards: Sequence[int]) -> None:
+        """Shards that another drain has worked on until now."""
+        for row in await self.pool.fetch(sql.load()["shard_cursors"], list(shards)):
+            self.cursors[row["id"]] = (row["cursor_ms"], row["cursor_seq"])
+        self._mine.update(shards)
 
     async def _tell(self, raw: Sequence[Raw]) -> None:
         """Each proxy worker may forget what the ledger has; one that hears nothing settles again,

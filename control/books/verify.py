@@ -4,6 +4,7 @@ Redis says what the ledger says. Reads only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 from control import sql
@@ -33,6 +34,13 @@ class Check:
 class Report:
     ok: bool
     checks: list[Check]
+
+
+class Difference(NamedTuple):
+    """What Redis says against what the ledger explains."""
+
+    says: str
+    ucr: int
 
 
 async def verify(pool: Pool, redis: Store) -> Report:
@@ -88,15 +96,15 @@ async def _redis(pool: Pool, redis: Store) -> Check:
     count, wrong = 0, list[str]()
     try:
         for shard in range(SHARDS):
-            pools, differences = await _compare(pool, redis, shard)
-            count, wrong = count + pools, wrong + differences
+            counted, differences = await compare(pool, redis, shard)
+            count, wrong = count + counted, wrong + [found.says for found in differences]
     except AWAY as problem:
         wrong.append(f"Redis cannot be read: {problem}")
     detail = f"{count} pools and budgets compared, with their holds"
     return _check("V3", "Redis says what the ledger says", detail, wrong)
 
 
-async def _compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[str]]:
+async def compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[Difference]]:
     """One shard, at a moment that both sides agree on."""
     for _ in range(CATCH_UP_TRIES):
         async with (
@@ -116,7 +124,8 @@ async def _compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[str]
         found = await _in_redis(redis, shard, cursor, figures, owed)
         if found is not None:
             return len(figures), found
-    return 0, [f"shard {shard:02d} moves too fast to be compared; try again when it is calmer"]
+    busy = f"shard {shard:02d} moves too fast to be compared; try again when it is calmer"
+    return 0, [Difference(busy, 0)]
 
 
 async def _in_redis(
@@ -125,9 +134,9 @@ async def _in_redis(
     cursor: str,
     figures: Mapping[str, tuple[str, int]],
     outbox: list[tuple[int, str, int]],
-) -> list[str] | None:
+) -> list[Difference] | None:
     """Differences, or None when Redis is already past the ledger that was read."""
-    at, owners, wrong = SHARD_KEYS[shard], list(figures), list[str]()
+    at, owners, wrong = SHARD_KEYS[shard], list(figures), list[Difference]()
     for start in range(0, len(owners), COUNTS_PER_CALL):
         chosen = owners[start : start + COUNTS_PER_CALL]
         keys = [at.meta, at.hold, at.usage]
@@ -147,9 +156,12 @@ async def _in_redis(
             if figure == b"none" and expected == 0:
                 continue
             if figure == b"none" or int(figure) != expected:
-                wrong.append(f"{owner}: {figure.decode()} ucr in Redis, {expected} expected")
+                says = f"{owner}: {figure.decode()} ucr in Redis, {expected} expected"
+                has = 0 if figure == b"none" else int(figure)
+                wrong.append(Difference(says, abs(has - expected)))
             if int(held) != int(living):
-                wrong.append(f"{owner}: {int(held)} ucr held, {int(living)} by living holds")
+                says = f"{owner}: {int(held)} ucr held, {int(living)} by living holds"
+                wrong.append(Difference(says, abs(int(held) - int(living))))
     return wrong
 
 

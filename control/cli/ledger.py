@@ -1,9 +1,14 @@
 """`opscenter ledger`: the proof that all money is accounted for."""
 
+import time
+from typing import Annotated
+
 import typer
 
 from control.cli.client import Answer, api
 from control.cli.output import Json, complain, say, show_json
+
+REBUILD_WAIT_S, REBUILD_LOOK_S = 60.0, 0.2
 
 app = typer.Typer(no_args_is_help=True, help="The ledger, to the micro-credit.")
 
@@ -25,6 +30,38 @@ def verify(json: Json = False) -> None:
         if not json:
             complain("The books do not agree. Keep all data and look at the lines above.")
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: opscenter ledger explain 01a1fb80-2687-7cbe-8122-511daddc8b89")
+def explain(
+    request: Annotated[str, typer.Argument(help="As x-ops-request-id told it.")],
+    json: Json = False,
+) -> None:
+    """Tell the life of one request: what it held, how it ended, what it was charged and why."""
+    life = api().get(f"/api/v1/admin/ledger/requests/{request}")
+    if json:
+        show_json(life)
+        return
+    for sentence in life["story"]:
+        say(sentence)
+    if not life["found"]:
+        raise typer.Exit(1)
+
+
+@app.command("rebuild-redis", epilog="Example: opscenter ledger rebuild-redis")
+def rebuild_redis(json: Json = False) -> None:
+    """Fill Redis anew from the ledger. Requests are refused with 503 until it is done, mostly
+    within a second; running ones end as usual."""
+    began, answer = time.monotonic(), api().post("/api/v1/admin/ledger/rebuild-redis", {})
+    while not (report := api().get("/api/v1/admin/ledger/verify"))["ok"]:
+        if time.monotonic() - began > REBUILD_WAIT_S:
+            complain("It is not done yet. Look whether a drain runs: opscenter status")
+            raise typer.Exit(1)
+        time.sleep(REBUILD_LOOK_S)
+    if json:
+        show_json({**answer, "checks": report["checks"]})
+    else:
+        say(f"filled and verified after {time.monotonic() - began:.1f} s")
 
 
 def _show(report: Answer) -> None:

@@ -193,3 +193,39 @@ HAVING s.outseq <> coalesce(max(o.seq), s.outseq) OR count(o.seq) <> coalesce(ma
 -- name: verify_waiting
 -- Rows of the outbox that Redis may not have yet; applied ones are told apart by their number.
 SELECT seq, owner, field, delta FROM outbox_redis WHERE shard = $1 ORDER BY seq DESC LIMIT 10000
+
+-- name: drain_enter
+-- Every drain holds this while it runs, so that they can be counted.
+SELECT pg_advisory_lock_shared(hashtext('opscenter.drain'), 64)
+
+-- name: drain_count
+SELECT count(*) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = 64
+  AND classid = (hashtext('opscenter.drain')::bigint & 4294967295)::oid
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+
+-- name: drain_claim
+SELECT shard FROM unnest($1::int[]) AS shard WHERE pg_try_advisory_lock(hashtext('opscenter.drain'), shard) LIMIT $2
+
+-- name: drain_release
+SELECT pg_advisory_unlock(hashtext('opscenter.drain'), shard) FROM unnest($1::int[]) AS shard
+
+-- name: shard_cursors
+SELECT id, cursor_ms, cursor_seq FROM shard WHERE id = ANY($1::smallint[])
+
+-- name: shard_raise
+-- What Redis holds of every shard is out of date from now on: the drains fill it anew.
+UPDATE shard SET generation = generation + 1 RETURNING id, generation
+
+-- name: explain_usage
+SELECT u.*, d.kind AS debit_kind, d.owner AS debit_owner, c.kind AS credit_kind, c.owner AS credit_owner,
+       p.rates, p.factor_ppm, o.name AS organisation_name
+FROM usage_event u
+JOIN account d ON d.id = u.debit
+JOIN account c ON c.id = u.credit
+LEFT JOIN price p ON p.version = u.price_version
+LEFT JOIN organisation o ON o.id = u.organisation
+WHERE u.rid = $1 ORDER BY u.phase
+
+-- name: explain_outbox
+SELECT seq, owner, field, delta, ref, at FROM outbox_redis WHERE shard = $1 AND owner = ANY($2::text[]) ORDER BY seq DESC LIMIT 20
