@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from control.books import ledger
+from control.books import drift, ledger
 from control.books.booking import Overtaken
 from control.books.drain import Drain
 from control.books.explain import explain
@@ -284,7 +284,7 @@ async def test_drains_share_the_shards_and_inherit_from_the_dead(stage: DoorStag
     await until(lambda: len(drains[1].mine) == 64)
     await served(stage, 5)
     at = await keys_of(stage)
-    while await stage.redis.command("XLEN", at.usage):
+    while await stage.redis.command("XLEN", at.usage):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     stops[1].set()
     await tasks[1]
@@ -305,3 +305,16 @@ async def test_the_life_of_a_request_is_told(stage: DoorStage) -> None:
     )
     unknown = await explain(stage.pool, stage.redis, UUID(int=rid.int ^ 1))
     assert not unknown.found
+
+
+async def test_drift_is_found_while_everything_runs(stage: DoorStage) -> None:
+    organisation = await stage.organisation()
+    shard = int(await stage.pool.fetchval("SELECT shard FROM organisation WHERE platform"))
+    assert await drift.watch(stage.pool, stage.redis, shard) == 0
+    owner = SHARD_KEYS[shard].organisation(str(organisation))
+    await stage.redis.command("HINCRBY", owner, "pool.b", 7)
+    assert await drift.watch(stage.pool, stage.redis, shard) == 7
+    assert await drift.known(stage.redis) == 7
+    await stage.redis.command("HINCRBY", owner, "pool.b", -7)
+    assert await drift.watch(stage.pool, stage.redis, shard) == 0
+    assert await drift.known(stage.redis) == 0
