@@ -16,9 +16,11 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from control.local import answers
 from control.secrets import private_folder
 from control.settings import ControlSettings
 from control.state import LOCAL
+from proxy.head import BoundedHead
 
 log = logging.getLogger("opscenter.control.listen")
 
@@ -46,6 +48,11 @@ def listening(settings: ControlSettings) -> Iterator[Sockets]:
             f"{problem.strerror}. End what uses the port, or set OPSCENTER_CONTROL_PORT."
         ) from problem
     with tcp:
+        if answers(settings.socket):
+            raise StartError(
+                f"Another control API answers at {settings.socket}. Stop it, or give this one a "
+                "home of its own: set OPSCENTER_HOME or OPSCENTER_RUN_DIR."
+            )
         try:
             local = _unix(settings.socket)
         except OSError as problem:
@@ -137,7 +144,7 @@ def _server(settings: ControlSettings, app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHead,
             ws="none",
             lifespan="off",
             log_config=None,

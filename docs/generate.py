@@ -21,6 +21,7 @@ from control.cli import app
 from control.settings import ControlSettings
 from plugins.access import access_of
 from proxy.errors import CallerError, LimitError, OpsError, UpstreamError, leaves
+from proxy.head import HeadTooLarge
 from proxy.metrics import FAMILIES, PREFIX
 from proxy.settings import Settings, default_of, env_name
 
@@ -83,7 +84,8 @@ def _range(low: int | None, high: int | None) -> str:
 
 
 def errors() -> str:
-    assert issubclass(control_errors.NotFound, CallerError)  # loaded, so that its leaves count
+    for leaf in (control_errors.NotFound, HeadTooLarge):  # loaded, so that leaves count
+        assert issubclass(leaf, CallerError)
     parts = (
         ("The caller's", "Send another request, or ask for the right.", CallerError),
         ("Limits", "Wait, or ask for more.", LimitError),

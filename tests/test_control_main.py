@@ -141,6 +141,17 @@ async def test_a_taken_port_is_told_with_the_cure(
     server.close()
 
 
+async def test_a_second_one_does_not_take_the_socket_of_the_first(
+    home: Path, database_url: str, redis_url: str
+) -> None:
+    """Otherwise the owner would be locked out of the one that runs."""
+    async with running(home, database_url, redis_url) as here:
+        with pytest.raises(StartError, match="OPSCENTER_RUN_DIR"):
+            await main.serve(here.settings)
+        me = await anyio.to_thread.run_sync(lambda: here.local.get("/api/v1/auth/me"))
+        assert me["actor"] == "local"
+
+
 async def test_an_empty_database_is_refused(
     home: Path, empty_database_url: str, redis_url: str
 ) -> None:

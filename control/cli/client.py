@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from control.cli.output import Failed
+from control.local import answers
 
 if TYPE_CHECKING:
     from control.settings import ControlSettings
@@ -172,7 +173,7 @@ def api() -> Api:
     """A URL that was named wins; else this home's socket; else this home's port."""
     wanted = settings()
     named = os.environ.get("OPSCENTER_CONTROL_URL", "").rstrip("/")
-    if not named and _listens(wanted.socket):
+    if not named and answers(wanted.socket):
         return Api(url_of(wanted), socket=wanted.socket)
     url = named or url_of(wanted)
     token = os.environ.get("OPSCENTER_TOKEN") or tokens(wanted.home).get(url)
@@ -182,17 +183,6 @@ def api() -> Api:
 def url_of(wanted: "ControlSettings") -> str:
     named = os.environ.get("OPSCENTER_CONTROL_URL", "").rstrip("/")
     return named or f"http://{wanted.control_host}:{wanted.control_port}"
-
-
-def _listens(path: Path) -> bool:
-    """Whether somebody is behind the socket: after a crash it may lie there alone."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def tokens(home: Path) -> dict[str, str]:
