@@ -67,12 +67,16 @@ async def connect_patiently(settings: ControlSettings) -> Pool:
     """Like connect, but waits for a server that is still starting, within control_wait_s."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settings.control_wait_s
+    told = False
     while True:
         try:
             return await connect(settings)
         except DatabaseError as problem:
             if loop.time() >= deadline or not isinstance(problem.__cause__, AWAY):
                 raise
+            if not told:
+                log.warning("waiting up to %d s: %s", settings.control_wait_s, problem)
+                told = True
             await asyncio.sleep(RETRY_PAUSE_S)
 
 

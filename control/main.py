@@ -101,6 +101,7 @@ async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[S
 
 async def _redis_ready(redis: Store, wait_s: int) -> None:
     deadline = time.monotonic() + wait_s
+    told = False
     while True:
         try:
             await redis.ping()
@@ -111,6 +112,9 @@ async def _redis_ready(redis: Store, wait_s: int) -> None:
                     f"Redis did not answer within {wait_s} s: {problem}. "
                     "Start it, or mend OPSCENTER_REDIS_URL."
                 ) from problem
+            if not told:
+                log.warning("waiting up to %d s for Redis: %s", wait_s, problem)
+                told = True
         await asyncio.sleep(RETRY_PAUSE_S)
 
 

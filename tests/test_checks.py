@@ -47,6 +47,36 @@ async def test_open_secrets_fail_and_the_cure_closes_them(home: Path) -> None:
     assert (finding.level, f"chmod 700 {home}/secrets" in finding.cure) == ("fail", True)
 
 
+@pytest.mark.parametrize(
+    ("given", "check", "told"),
+    [
+        ({"OPSCENTER_REDIS_URL": "here"}, checks.redis, "It must begin with redis://"),
+        ({"OPSCENTER_REDIS_URL": "redis://:pw@h:x/0"}, checks.redis, "cannot be read"),
+        ({"OPSCENTER_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, checks.redis, "mend OPSC"),
+        ({"OPSCENTER_DATABASE_URL": "here"}, checks.postgres, "It must begin with postgresql://"),
+        (
+            {"OPSCENTER_DATABASE_URL": "postgresql://u:pw@127.0.0.1:1/d"},
+            checks.postgres,
+            "mend OPSC",
+        ),
+        ({}, checks.redis, "the embedded Valkey does not answer"),
+        ({}, checks.postgres, "the embedded PostgreSQL does not answer"),
+    ],
+)
+async def test_a_server_that_is_not_there_is_told_by_its_setting(
+    home: Path, given: dict[str, str], check: checks.Check, told: str
+) -> None:
+    wanted = settings.load({"OPSCENTER_HOME": str(home), **given})
+    (finding,) = await check(wanted)
+    assert finding.level == "fail"
+    assert told in f"{finding.says} {finding.cure}"
+    assert ":pw@" not in finding.says
+
+
+def test_a_port_that_is_chosen_at_each_start_is_not_asked() -> None:
+    assert checks._port("door", "127.0.0.1", 0, "/healthz", "X").level == "ok"
+
+
 def test_a_stranger_on_our_port_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "WAIT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as stranger:

@@ -207,6 +207,14 @@ async def test_the_doctor_names_what_is_wrong_and_what_helps(cli: Command) -> No
     assert (await cli("doctor", **away)).code == 1
 
 
+@pytest.mark.parametrize("words", ["control", "drain", "proxy", "migrate", "setup"])
+async def test_what_is_no_url_is_a_sentence(home: Path, words: str) -> None:
+    given = {"OPSCENTER_HOME": str(home), "OPSCENTER_REDIS_URL": "localhost:6379"}
+    ran = await Command(given, None)(words)  # type: ignore[arg-type]
+    assert (ran.code, "OPSCENTER_REDIS_URL" in ran.err) == (1, True)
+    assert "Traceback" not in ran.err
+
+
 async def test_without_a_control_api_the_cure_is_named(home: Path) -> None:
     lonely = Command({"OPSCENTER_HOME": str(home), "OPSCENTER_CONTROL_PORT": "1"}, None)  # type: ignore[arg-type]
     ran = await lonely("whoami")

@@ -147,6 +147,21 @@ async def test_a_suspended_organisation_is_told_so(api: Stage) -> None:
     assert (await developer.get(KEYS)).code == "organisation_suspended"
 
 
+async def test_a_role_elsewhere_does_not_sign_a_person_out(api: Stage) -> None:
+    """Else every moderator could shut out the platform's administrator, whom anybody may invite."""
+    acme = await api.organisation()
+    moderator = await api.person("moderator", acme)
+    me = (await api.get("/api/v1/auth/me")).json
+    login = (await api.post(f"{USERS}/{me['person']}/password")).json["password"]
+    given = {"email": me["email"], "password": login}
+    token = (await api.of(None).post("/api/v1/auth/login", given)).json["token"]
+    invited = await moderator.post(USERS, {"email": me["email"], "role": "viewer"})
+    assert invited.status == 201
+    changed = await moderator.put(f"{USERS}/{me['person']}/role", {"role": "analyst"})
+    assert changed.status == 200
+    assert (await api.of(token).get("/api/v1/auth/me")).json["role"] == "admin"
+
+
 async def test_a_new_role_ends_the_persons_sign_ins(api: Stage) -> None:
     made = (await api.post(USERS, {"email": "ann@acme.test", "role": "viewer"})).json
     given = {"email": made["email"], "password": made["password"]}

@@ -160,12 +160,13 @@ async def test_an_empty_database_is_refused(
 
 
 async def test_a_server_that_never_comes_is_waited_for_within_a_limit(
-    home: Path, database_url: str
+    home: Path, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = environ(home, database_url, f"unix://{home}/nobody.sock")
     wanted = settings.load(given | {"OPSCENTER_CONTROL_WAIT_S": "1"})
     with pytest.raises(StartError, match="OPSCENTER_REDIS_URL"):
         await main.serve(wanted)
+    assert caplog.text.count("waiting up to 1 s for Redis") == 1
 
 
 async def test_sigterm_ends_the_process_in_good_order(

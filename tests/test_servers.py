@@ -178,6 +178,18 @@ def test_root_without_user_namespaces_lends_nobody(
     assert home.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_user_without_a_name_gets_one_in_a_namespace(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    """As in a container that runs under any number."""
+    monkeypatch.setattr(os, "geteuid", lambda: 2**31 - 9)
+    monkeypatch.setattr(identity, "namespaces_work", lambda: allowed)
+    chosen = identity.choose()
+    assert chosen.user is None
+    assert (chosen.before is identity.enter_namespace) == allowed
+
+
 # After a crash ------------------------------------------------------------------------
 
 STARTER = """
@@ -302,6 +314,15 @@ def test_passwords_are_random_private_and_kept(home: Path) -> None:
     assert len(made) == servers.PASSWORD_BYTES * 2
     assert (home / "secrets").stat().st_mode & 0o077 == 0
     assert (home / "secrets" / "valkey.password").stat().st_mode & 0o077 == 0
+
+
+def test_a_lost_password_is_not_made_anew_beside_the_data_that_needs_the_old_one(
+    home: Path,
+) -> None:
+    (home / "data" / "pg").mkdir(parents=True)
+    with pytest.raises(base.FolderUnusable, match="backup"):
+        servers.password(home, "pg")
+    assert not (home / "secrets" / "pg.password").exists()
 
 
 def test_no_description_of_a_server_shows_its_password(home: Path, started: Started) -> None:

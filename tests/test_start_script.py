@@ -179,6 +179,20 @@ def test_a_folder_of_the_users_is_never_emptied(checkout: Path, run: Run) -> Non
     assert (checkout / ".venv" / "precious").exists()
 
 
+def test_a_place_that_cannot_be_written_is_told_in_our_words(
+    checkout: Path, run: Run, home: Path
+) -> None:
+    (home / "taken").touch()
+    done = run("up", OPSCENTER_VENV=str(home / "taken" / "venv"))
+    assert done.returncode == 1
+    assert "OPSCENTER_HOME" in done.stderr
+    (home / "there.lock").mkdir()
+    done = run("up", OPSCENTER_VENV=str(home / "there"))
+    assert done.returncode == 1
+    assert "OPSCENTER_HOME" in done.stderr
+    assert "line " not in done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_checkout_that_cannot_be_written_gets_its_environment_at_home(
     checkout: Path, home: Path

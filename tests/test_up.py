@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from control import settings as control_settings
-from control.machine import ports, processes
+from control.machine import ports, processes, servers
 from control.machine.embedded.base import ServerError, alive
 from proxy import children, listen
 
@@ -342,6 +342,7 @@ def test_a_home_that_cannot_be_written_is_told(home: Path) -> None:
 
 
 def test_data_of_another_version_is_told(home: Path, redis_url: str) -> None:
+    servers.password(home, servers.POSTGRES)
     (home / "data" / "pg").mkdir(parents=True)
     (home / "data" / "pg" / "PG_VERSION").write_text("16\n")
     told = refused(OPSCENTER_REDIS_URL=redis_url)

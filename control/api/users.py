@@ -93,6 +93,7 @@ async def list_users(
 
 @router.get("/{user}")
 async def show_user(request: Request, caller: Moderator, user: UUID) -> User:
+    """One person, with the memberships that you may see."""
     async with state_of(request).pool.acquire() as conn, conn.transaction():
         return await _user(conn, caller, user)
 
@@ -139,12 +140,13 @@ async def _join(
 
 @router.put("/{user}/role", response_model=User)
 async def set_role(request: Request, caller: Moderator, user: UUID, given: NewRole) -> Response:
-    """Another role in one organisation; it ends the person's sign-ins. An owner stays admin."""
+    """Another role in one organisation; it ends the person's sign-ins, but not those of one who
+    belongs to others too. An owner stays admin."""
     organisation = _chosen(caller, given.organisation)
 
     async def effect(conn: Connection) -> Done:
         query = sql.load()
-        await _user(conn, caller, user)
+        shown = await _user(conn, caller, user)
         held = await conn.fetchrow(query["membership_get"], organisation, user)
         if held is None:
             raise _missing()
@@ -157,7 +159,9 @@ async def set_role(request: Request, caller: Moderator, user: UUID, given: NewRo
         if rank(given.role) >= rank(held["role"]):
             require_above(caller, given.role)
         await conn.execute(query["membership_role"], organisation, user, given.role)
-        await conn.execute(query["session_remove_of_person"], user)
+        # the role itself is read anew for each request
+        if await _seen_whole(conn, shown):
+            await conn.execute(query["session_remove_of_person"], user)
         return Done(await _user(conn, caller, user))
 
     act = Act("user.role", f"person:{user}", organisation, {"role": given.role})
@@ -166,12 +170,13 @@ async def set_role(request: Request, caller: Moderator, user: UUID, given: NewRo
 
 @router.post("/{user}/suspend", response_model=User)
 async def suspend_user(request: Request, caller: Moderator, user: UUID) -> Response:
-    """Ends his sign-ins; none of his API keys is admitted from the next request on."""
+    """Ends the person's sign-ins and API keys, from the next request on."""
     return await _set_status(request, caller, user, "suspended")
 
 
 @router.post("/{user}/resume", response_model=User)
 async def resume_user(request: Request, caller: Moderator, user: UUID) -> Response:
+    """Lets a suspended person and the person's API keys in again."""
     return await _set_status(request, caller, user, "active")
 
 
@@ -194,7 +199,7 @@ async def _set_status(request: Request, caller: Caller, user: UUID, status: str)
 
 @router.post("/{user}/password", response_model=UserMade)
 async def new_password(request: Request, caller: Admin, user: UUID) -> Response:
-    """Generates a new password, shown once, and ends his sign-ins."""
+    """Generates a new password, shown once, and ends the person's sign-ins."""
     password = generate()
     digest = await state_of(request).passwords.digest(password)
 
@@ -235,10 +240,15 @@ async def _user(conn: Connection, caller: Caller, user: UUID) -> User:
 async def _governed(conn: Connection, caller: Caller, user: UUID) -> User:
     """The account itself is governed only by who stands above all of its memberships."""
     shown = await _user(conn, caller, user)
-    rows = await conn.fetch(sql.load()["person_memberships"], user)
-    if len(shown.memberships) < len(rows):
+    if not await _seen_whole(conn, shown):
         raise GrantTooHigh(why="this person belongs to other organisations too")
     if user != caller.person:
-        for row in rows:
-            require_above(caller, row["role"])
+        for membership in shown.memberships:
+            require_above(caller, membership.role)
     return shown
+
+
+async def _seen_whole(conn: Connection, shown: User) -> bool:
+    """Whether the caller may see all that this person belongs to."""
+    rows = await conn.fetch(sql.load()["person_memberships"], shown.id)
+    return len(shown.memberships) == len(rows)

@@ -51,6 +51,7 @@ def proxy() -> None:
         wanted = proxy_settings.load(proxy_settings.Settings, os.environ, strict=False)
     except proxy_settings.SettingsError as problem:
         raise Failed(str(problem)) from None
+    _check_form(wanted.redis_url)
     raise typer.Exit(supervisor.run(wanted))
 
 
@@ -58,21 +59,21 @@ def control() -> None:
     """Run the control API and its plugins."""
     from control import main as program
 
-    raise typer.Exit(program.run(settings()))
+    raise typer.Exit(program.run(_with_servers()))
 
 
 def drain() -> None:
     """Run the drain: usage into the ledger, changes to Redis, expired holds given back."""
     from control.books import drain as program
 
-    raise typer.Exit(program.run(settings()))
+    raise typer.Exit(program.run(_with_servers()))
 
 
 def migrate(json: Json = False) -> None:
     """Bring the database to this program's schema; safe to repeat, never goes backwards."""
     from control import migrate as program
 
-    applied = _run(program.migrate(settings().database))
+    applied = _run(program.migrate(_with_servers().database))
     if json:
         show_json({"applied": applied})
     else:
@@ -84,7 +85,7 @@ def setup(json: Json = False) -> None:
 
     Does nothing where an organisation exists. Password and key are shown this once.
     """
-    first = _run(_setup(settings()))
+    first = _run(_setup(_with_servers()))
     if json:
         show_json(_plain(first))
     elif first is None:
@@ -123,6 +124,22 @@ async def _setup(wanted: "ControlSettings") -> "FirstAccess | None":
             return await bootstrap.setup(wanted, conn)
     finally:
         await pool.close()
+
+
+def _with_servers() -> "ControlSettings":
+    """The settings, whose URLs have the form of one."""
+    wanted = settings()
+    _check_form(wanted.redis_url, wanted.database_url)
+    return wanted
+
+
+def _check_form(redis_url: str, database_url: str = "") -> None:
+    from control.machine import reach
+
+    try:
+        reach.check_form(redis_url, database_url)
+    except reach.WrongUrl as problem:
+        raise Failed(str(problem)) from None
 
 
 def _plain(first: "FirstAccess | None") -> dict[str, Any]:

@@ -85,7 +85,7 @@ def role(
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """Give a person another role in an organisation; ends the person's sign-ins."""
+    """Give a person another role in an organisation, from the next request on."""
     here = api()
     wanted = {"role": role.value, "organisation": organisation_id(here, organisation)}
     _show(here.put(f"{PATH}/{user(here, who)['id']}/role", wanted), json)

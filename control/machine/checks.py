@@ -20,6 +20,7 @@ import asyncpg
 
 from control import migrate, store
 from control.database import AWAY
+from control.machine import reach
 from control.settings import ControlSettings
 
 Level = Literal["ok", "warn", "fail"]
@@ -154,14 +155,18 @@ async def key_file(settings: ControlSettings) -> list[Finding]:
 
 
 async def redis(settings: ControlSettings) -> list[Finding]:
+    if settings.redis_url:
+        try:
+            await reach.check_redis(settings.redis_url)
+        except reach.WrongUrl as problem:
+            return [fail("redis", problem.cause, problem.cure)]
     client = store.Store(settings.redis)
     try:
         async with asyncio.timeout(WAIT_S):
             info = await client.info("everything")
             scripts = await client.command("EVAL", "return 7", 0)
     except store.AWAY as problem:
-        says = f"does not answer: {str(problem) or 'no answer in time'}"
-        return [fail("redis", says, "Start it (`opscenter up`), or set OPSCENTER_REDIS_URL.")]
+        return [_not_running("redis", "Valkey", reach.REDIS, problem)]
     finally:
         await client.close()
     findings = [_redis_version(info)]
@@ -191,20 +196,31 @@ def _redis_version(info: Mapping[str, str]) -> Finding:
 
 
 async def postgres(settings: ControlSettings) -> list[Finding]:
+    if settings.database_url:
+        try:
+            await reach.check_database(settings.database_url)
+        except reach.WrongUrl as problem:
+            return [fail("postgres", problem.cause, problem.cure)]
     try:
         conn = await asyncpg.connect(settings.database, timeout=WAIT_S)
     except (asyncpg.PostgresError, ValueError, *AWAY) as problem:
-        says = f"does not answer: {str(problem) or 'no answer in time'}"
-        return [fail("postgres", says, "Start it (`opscenter up`), or set OPSCENTER_DATABASE_URL.")]
+        return [_not_running("postgres", "PostgreSQL", reach.DATABASE, problem)]
     try:
         version = conn.get_server_version()
-        findings = [ok("postgres", f"{version.major}.{version.minor}")]
+        text = str(await conn.fetchval("SHOW server_version")).partition(" ")[0]
+        findings = [ok("postgres", text)]
         if version.major < POSTGRES_MIN:
             says = f"{version.major} is too old"
             findings = [fail("postgres", says, f"Upgrade to {POSTGRES_MIN} or newer.")]
         return [*findings, await _schema(conn)]
     finally:
         await conn.close(timeout=WAIT_S)
+
+
+def _not_running(name: str, server: str, setting: str, problem: BaseException) -> Finding:
+    says = f"the embedded {server} does not answer ({str(problem) or 'no answer in time'})"
+    cure = f"Start it with `opscenter up`. If `up` runs with {setting}, set that here too."
+    return fail(name, says, cure)
 
 
 async def _schema(conn: "asyncpg.Connection[asyncpg.Record]") -> Finding:
@@ -238,6 +254,8 @@ async def ports(settings: ControlSettings) -> list[Finding]:
 
 def _port(name: str, host: str, port: int, path: str, setting: str) -> Finding:
     where = f"{host}:{port}"
+    if port == 0:
+        return ok(name, f"any free port of {host}; `opscenter up` prints which")
     try:
         with socket.create_connection((host, port), timeout=WAIT_S):
             pass

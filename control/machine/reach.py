@@ -10,29 +10,46 @@ from urllib.parse import urlsplit
 CONNECT_SECONDS_MAX: Final = 5.0
 DATABASE: Final = "OPSCENTER_DATABASE_URL"
 REDIS: Final = "OPSCENTER_REDIS_URL"
+DATABASE_SCHEMES: Final = ("postgresql", "postgres")
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 class WrongUrl(Exception):
     """A setting names a server that cannot be used."""
 
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(f"{cause} {cure}")
+        self.cause = cause
+        self.cure = cure
+
+
+def check_form(redis_url: str, database_url: str = "") -> None:
+    """Whether what is set has the form of a URL; asks nobody."""
+    if redis_url:
+        _place(redis_url, REDIS, REDIS_SCHEMES)
+    if database_url:
+        _place(database_url, DATABASE, DATABASE_SCHEMES)
+
 
 async def check_database(url: str) -> None:
     import asyncpg
 
-    where = _place(url, DATABASE, ("postgresql", "postgres"))
+    where = _place(url, DATABASE, DATABASE_SCHEMES)
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS_MAX)
     except asyncpg.InvalidAuthorizationSpecificationError:
         raise WrongUrl(
-            f"PostgreSQL at {where} refuses the user or the password in {DATABASE}. Mend them."
+            f"PostgreSQL at {where} refuses the user or the password in {DATABASE}.", "Mend them."
         ) from None
     except asyncpg.InvalidCatalogNameError:
         raise WrongUrl(
-            f"PostgreSQL at {where} has no database of the name in {DATABASE}. "
-            "Create it, or name another."
+            f"PostgreSQL at {where} has no database of the name in {DATABASE}.",
+            "Create it, or name another.",
         ) from None
     except asyncpg.PostgresError as problem:
-        raise WrongUrl(f"PostgreSQL at {where} ({DATABASE}) refuses: {problem}.") from None
+        raise WrongUrl(
+            f"PostgreSQL at {where} ({DATABASE}) refuses: {problem}.", "Mend what it names."
+        ) from None
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as problem:
         raise _silent("PostgreSQL", where, DATABASE, problem) from None
     except ValueError:
@@ -46,7 +63,7 @@ async def check_redis(url: str) -> None:
     from redis.exceptions import AuthenticationError, RedisError
     from redis.retry import Retry
 
-    where = _place(url, REDIS, ("redis", "rediss", "unix"))
+    where = _place(url, REDIS, REDIS_SCHEMES)
     try:
         client = redis.asyncio.Redis.from_url(
             url,
@@ -62,7 +79,7 @@ async def check_redis(url: str) -> None:
     except (RedisError, OSError, TimeoutError) as problem:
         if isinstance(problem.__context__ or problem, AuthenticationError):
             raise WrongUrl(
-                f"Redis at {where} refuses the user or the password in {REDIS}. Mend them."
+                f"Redis at {where} refuses the user or the password in {REDIS}.", "Mend them."
             ) from None
         raise _silent("Redis", where, REDIS, problem) from None
 
@@ -76,13 +93,14 @@ def _place(url: str, setting: str, schemes: tuple[str, ...]) -> str:
         raise _unreadable(setting, f"{schemes[0]}://user:password@host:port/name") from None
     if parts.scheme not in schemes:
         named = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise WrongUrl(f"{setting} must begin with {named}.")
+        raise WrongUrl(f"{setting} is no address of a server.", f"It must begin with {named}.")
     return f"{parts.hostname or parts.path or 'its default address'}{port}"
 
 
 def _unreadable(setting: str, form: str) -> WrongUrl:
     return WrongUrl(
-        f"{setting} cannot be read. Write it as {form}, with special characters percent-encoded."
+        f"{setting} cannot be read.",
+        f"Write it as {form}, with special characters percent-encoded.",
     )
 
 
@@ -90,12 +108,14 @@ def _silent(name: str, where: str, setting: str, problem: BaseException) -> Wron
     if isinstance(problem, TimeoutError):
         reason = f"no answer within {CONNECT_SECONDS_MAX:.0f} s"
     else:
-        reason = "no connection" if not isinstance(problem, OSError) else _reason(problem)
+        reason = _reason(problem)
     return WrongUrl(
-        f"{name} at {where} cannot be reached ({reason}). "
-        f"Start it, mend {setting}, or leave {setting} out to use the server that `up` brings."
+        f"{name} at {where} cannot be reached ({reason}).",
+        f"Start it, mend {setting}, or leave {setting} out to use the server that `up` brings.",
     )
 
 
-def _reason(problem: OSError) -> str:
-    return problem.strerror or type(problem).__name__
+def _reason(problem: BaseException) -> str:
+    """In the words of the system or the server, which know no password."""
+    told = problem.strerror if isinstance(problem, OSError) else str(problem).strip().rstrip(".")
+    return told or type(problem).__name__

@@ -101,6 +101,7 @@ def password(home: Path, server: str) -> str:
     try:
         return file.read_text("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
+        _check_unused(home, server, file)
         make_folder(file.parent)
     except (OSError, UnicodeDecodeError) as problem:
         raise FolderUnusable(
@@ -110,6 +111,16 @@ def password(home: Path, server: str) -> str:
     made = secrets.token_hex(PASSWORD_BYTES)
     _write_private(file, made + "\n")
     return made
+
+
+def _check_unused(home: Path, server: str, file: Path) -> None:
+    """PostgreSQL keeps the password it was made with; Valkey is told its own at each start."""
+    data = home / "data" / server
+    if server == POSTGRES and data.exists():
+        raise FolderUnusable(
+            f"{file} is gone, but the data in {data} opens with that password alone. Put it back "
+            "from a backup, or restore the database into an empty home."
+        )
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -1,10 +1,12 @@
-"""Who PostgreSQL runs as: it refuses root, so root lends it a user namespace, or else `nobody`.
+"""Who PostgreSQL runs as: it refuses root and users without a name, so these lend it a user
+namespace, and root, where that is forbidden, `nobody`.
 
 Makes no user, opens no folder and changes no mode of anything that is not the server's own.
 """
 
 import ctypes
 import os
+import pwd
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -74,21 +76,31 @@ class Identity:
 
 
 def choose() -> Identity:
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _has_name(os.geteuid()):
         return Identity()
     if namespaces_work():
         return Identity(before=enter_namespace)
-    return Identity(user=NOBODY)
+    return Identity(user=NOBODY if os.geteuid() == 0 else None)
+
+
+def _has_name(user: int) -> bool:
+    """A container may run under any number; PostgreSQL looks its name up."""
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return True
 
 
 def enter_namespace() -> None:
-    """Runs in the child: the same root outside, uid 65534 to itself."""
+    """Runs in the child: the same user outside, uid 65534 to itself."""
+    user, group = os.geteuid(), os.getegid()
     if _libc.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", f"{NOBODY} 0 1"),
-        ("gid_map", f"{NOBODY} 0 1"),
+        ("uid_map", f"{NOBODY} {user} 1"),
+        ("gid_map", f"{NOBODY} {group} 1"),
     ):
         file = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(file, text.encode())
