@@ -292,7 +292,7 @@ def test_a_taken_port_is_told_before_anything_starts(home: Path, name: str) -> N
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("http://127.0.0.1:6379", "OPSCENTER_REDIS_URL must begin with redis://"),
+        ("http://127.0.0.1:6379", "OPSCENTER_REDIS_URL is no address of a server"),
         (f"redis://:{PASSWORD}@127.0.0.1:bad", "OPSCENTER_REDIS_URL cannot be read"),
         (f"redis://:{PASSWORD}@127.0.0.1:1/0", "Redis at 127.0.0.1:1 cannot be reached"),
         (f"unix:///no/such.sock?password={PASSWORD}", "Redis at /no/such.sock cannot be reached"),
@@ -309,7 +309,7 @@ def test_a_wrong_redis_url_is_told_without_its_password(
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("mysql://127.0.0.1/x", "OPSCENTER_DATABASE_URL must begin with postgresql://"),
+        ("mysql://127.0.0.1/x", "OPSCENTER_DATABASE_URL is no address of a server"),
         (f"postgresql://u:{PASSWORD}@127.0.0.1:bad/x", "OPSCENTER_DATABASE_URL cannot be read"),
         (f"postgresql://u:{PASSWORD}@127.0.0.1:1/x", "127.0.0.1:1 cannot be reached"),
     ],
