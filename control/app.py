@@ -35,7 +35,14 @@ from control.api.system import own_version
 from control.auth import gate
 from control.database import AWAY
 from control.edge import REQUEST_ID, rendered
-from control.errors import DatabaseAway, FieldsInvalid, Invalid, MethodUnknown, PathUnknown
+from control.errors import (
+    DatabaseAway,
+    DatabaseFull,
+    FieldsInvalid,
+    Invalid,
+    MethodUnknown,
+    PathUnknown,
+)
 from control.readiness import Readiness
 from control.state import State
 from plugins.access import AccessError, access_of
@@ -119,6 +126,7 @@ def _explain_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _fields)
     app.add_exception_handler(HTTPException, _route)
     app.add_exception_handler(asyncpg.DataError, _data)
+    app.add_exception_handler(asyncpg.DiskFullError, _full)
     for kind in AWAY:
         app.add_exception_handler(kind, _database)
     app.add_exception_handler(Exception, _ours)
@@ -167,3 +175,8 @@ async def _data(request: Request, error: Exception) -> Response:
 async def _database(request: Request, error: Exception) -> Response:
     log.warning("request %s: PostgreSQL is away: %r", request.scope[REQUEST_ID], error)
     return rendered(DatabaseAway(), request.scope[REQUEST_ID])
+
+
+async def _full(request: Request, error: Exception) -> Response:
+    log.error("request %s: PostgreSQL is full: %s", request.scope[REQUEST_ID], error)
+    return rendered(DatabaseFull(), request.scope[REQUEST_ID])

@@ -153,6 +153,15 @@ class DatabaseAway(OpsError):
     retry_after_s = 2
 
 
+class DatabaseFull(OpsError):
+    """PostgreSQL has no room left, so nothing was changed. Free some room on its disk, then try
+    again; `opscenter doctor` shows how much there is."""
+
+    status = 507
+    code = "database_full"
+    retry_after_s = 30
+
+
 class AuditUnavailable(OpsError):
     """The audit log cannot be written, so nothing was changed. Mend the database, then try
     again."""

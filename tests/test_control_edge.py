@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 from fastapi import APIRouter
 
@@ -103,6 +104,18 @@ async def test_a_fault_of_ours_says_nothing_but_the_request_id(api: Stage) -> No
     reply = await replace(api, app=app).get("/api/v1/broken")
     assert (reply.status, reply.code) == (500, "internal_error")
     assert b"canary" not in reply.body
+
+
+async def test_a_full_disk_of_postgres_is_told_with_the_cure(api: Stage) -> None:
+    router = APIRouter()
+
+    @router.get("/api/v1/full", dependencies=[public()])
+    async def full() -> None:
+        raise asyncpg.DiskFullError("could not extend file: No space left on device")
+
+    app = Edge(create_app(api.state, [router]), api.state.settings, api.state.counters)
+    reply = await replace(api, app=app).get("/api/v1/full")
+    assert (reply.status, reply.code) == (507, "database_full")
 
 
 async def test_without_postgres_it_says_so(api: Stage) -> None:

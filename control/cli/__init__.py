@@ -3,6 +3,7 @@ migrations and the doctor work by themselves. Imports nothing heavy until a comm
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -31,6 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=status.version_option,
+            help="Like `opscenter version`.",
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself; its help is the application's."""
+
 
 for _part in (processes, status, doctor, session):
     _part.register(app)

@@ -52,3 +52,9 @@ def version(json: Json = False) -> None:
         show_json({"opscenter": own, "python": platform.python_version()})
     else:
         say(f"opscenter {own} (Python {platform.python_version()})")
+
+
+def version_option(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
