@@ -1,11 +1,13 @@
 """One run: a world from a seed, chaos, calm, and the check."""
 
+import sys
+
 from control.books.booking import judge
 from tests.simulation.check import at_rest, check
 from tests.simulation.drain import Drain
 from tests.simulation.fate import Fate, make_chaos
 from tests.simulation.ledger import Judge, Ledger
-from tests.simulation.lua import Scripts
+from tests.simulation.lua import Scripts, product_texts
 from tests.simulation.protocol import Chaos, Protocol
 from tests.simulation.proxy import KEYS, ORGANISATIONS, POOLS, Proxy
 from tests.simulation.world import AT, LEASE_MS, World
@@ -68,3 +70,16 @@ def _fill(world: World) -> None:
     for key in KEYS:
         limits = {"par.l": "5", "bud.l": "4000"}
         ledger.record(key, st="active", digest="00", exp="0", body="{}", **limits)
+
+
+def tell(seed: int) -> None:
+    """What happened in one run, step by step: `python -m tests.simulation.run 7`."""
+    story: list[str] = []
+    try:
+        simulate(seed, Scripts(product_texts()), story=story)
+    finally:
+        sys.stdout.write("\n".join(story) + "\n")
+
+
+if __name__ == "__main__":
+    tell(int(sys.argv[1]))

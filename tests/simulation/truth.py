@@ -49,7 +49,7 @@ class Truth:
         elif name == "renew" and reply[1] != b"GONE":
             self._extended(world, str(args[1]))
             self.requests[str(args[1])].noted = int(str(args[4]))
-        elif name == "settle" and not (world.chaos.late or world.chaos.stop):
+        elif name == "settle" and not world.stale:
             entries = world.redis.stream(AT_USAGE)
             waiting = [fields[1] for fields in entries.fields] if entries else []
             assert waiting.count(str(args[0]).encode()) == 1, "I7: a repetition is told twice"

@@ -57,6 +57,7 @@ class World:
         self.filling: Process | None = None  # the drain that rebuilds just now
         self.ambush = False  # the next drain that has read is stopped, and Redis loses what it read
         self.truth = Truth()
+        self.stale = False  # somebody may still act on what he knew long ago
         self.actors: list[Actor] = []
         self.steps = 0
         self.story: list[str] | None = None  # what happened, for whoever asks
@@ -77,7 +78,7 @@ class World:
 
     def stop(self, process: Process, longest_ms: int = 2 * LEASE_MS) -> None:
         """As by SIGSTOP, for a while; it knows nothing of it."""
-        pause = self.between(50, longest_ms)
+        pause, self.stale = self.between(50, longest_ms), True
         for actor in self.actors:
             if actor.process is process:
                 actor.wake = max(actor.wake, self.now) + pause
@@ -112,6 +113,7 @@ class World:
         else:
             if self.rng.random() < self.chaos.stop:
                 wait += self.between(50, 2 * LEASE_MS)
+                self.stale = True
             actor.wake = self.now + wait
 
     def between(self, low: int, high: int) -> int:
@@ -165,8 +167,7 @@ class World:
         return self._ask(process, execute)
 
     def _check_fence(self, fence: str) -> None:
-        stands = self.redis.hash(AT.meta).get(b"fenced")
-        if self.protocol.checks_fence and stands != fence.encode():
+        if self.protocol.checks_fence and self.redis.hash(AT.meta).get(b"fenced") != fence.encode():
             raise Overtaken("another fence")
 
     def _command(self, who: Process, name: bytes, rest: Sequence[bytes]) -> Reply:
@@ -199,7 +200,6 @@ class World:
         return reply
 
     def _ask(self, process: Process, execute: Callable[[], Reply]) -> Asking:
-        """The call on its way, what it does, the answer on its way."""
         yield self.rng.random() < 0.2
         if not self.redis_up:
             raise Away("Redis")
@@ -207,6 +207,7 @@ class World:
             process.epoch = self.epoch
             raise Away("the connection has ended")
         if self.happens(self.chaos.late):
+            self.stale = True
             self.spawn(self._later(self.epoch, execute), NOBODY, self.between(1, 2 * LEASE_MS))
             raise Away("no answer in time")
         reply = execute()
