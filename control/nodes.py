@@ -9,8 +9,8 @@ from typing import Any
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Unreachable
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as Late
 
 from proxy.address import Address, seeds
@@ -24,6 +24,10 @@ AWAY = (RedisError, OSError, TimeoutError)  # Redis cannot be reached or cannot 
 Reply = Any  # what Redis answered: bytes, int, None or a list of these; an error as a value
 Word = bytes | str | int
 Command = Sequence[Word]
+
+
+class NotSent(Unreachable):
+    """No connection could be made, so the server has seen nothing of it."""
 
 
 class Node:
@@ -74,7 +78,7 @@ class Node:
         return replies[1::2] if asking else replies
 
     async def _answers(self, sent: Sequence[Command], deadline: asyncio.Timeout) -> list[Reply]:
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await self._connection()
         loop, replies = asyncio.get_running_loop(), list[Reply]()
         try:
             packed = connection.pack_commands(sent)
@@ -91,6 +95,14 @@ class Node:
         finally:
             await self._pool.release(connection)
         return replies
+
+    async def _connection(self) -> "redis.asyncio.Connection":
+        try:
+            return await self._pool.get_connection()  # type: ignore[no-untyped-call,no-any-return]
+        except AuthenticationError:
+            raise
+        except (Unreachable, Late, OSError) as problem:
+            raise NotSent(str(problem)) from problem
 
     async def close(self) -> None:
         await self._pool.disconnect()

@@ -8,6 +8,7 @@ moves meanwhile. Without a key: EVERYWHERE to every master, the others to any.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,14 +24,15 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from control.nodes import AWAY, Command, Node, Nodes, Reply, Word
+from control.nodes import AWAY, Command, Node, Nodes, NotSent, Reply, Word
 from proxy.scripts import SCRIPTS
 from proxy.slots import key_of
 
 SETTLE_S = 5.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.005, 0.2
 EVERYWHERE = frozenset(("PING", "SCRIPT", "FLUSHALL", "FLUSHDB", "CONFIG"))
-UNSETTLED = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)  # MOVED is an AskError
+# MOVED is an AskError
+UNSETTLED = (AskError, TryAgainError, ClusterDownError, ReadOnlyError, NotSent)
 
 __all__ = ["AWAY", "Call", "Command", "Reply", "Server", "Store", "Word"]
 
@@ -137,11 +139,18 @@ class Store:
         return list((await self._by_node(*command)).values())
 
     async def _by_node(self, *command: Word) -> dict[Node, Reply]:
-        await self._nodes.find()
-        jobs = [_Job(0, command, node) for node in self._nodes.all]
-        await self._round(jobs)
-        self._checked([job.reply for job in jobs])
-        return {job.node: job.reply for job in jobs if job.node}
+        """What each server says; all of them, or the failure of one."""
+        until = time.monotonic() + SETTLE_S
+        while True:
+            await self._nodes.find()
+            nodes = self._nodes.all
+            jobs = [_Job(0, command, node) for node in nodes]
+            await self._round(jobs)
+            dead = any(isinstance(job.reply, NotSent) for job in jobs)
+            if not (dead and self._nodes.clustered and time.monotonic() < until):
+                replies = self._checked([job.reply for job in jobs])
+                return dict(zip(nodes, replies, strict=True))
+            await asyncio.sleep(PAUSE_MAX_S)  # another takes over
 
     async def _send(self, commands: Sequence[Command]) -> list[Reply]:
         if not commands:
@@ -171,7 +180,7 @@ class Store:
         if key_of(command) is not None:
             return [_Job(nth, command)]
         nodes = self._nodes.all
-        chosen = nodes if str(command[0]).upper() in EVERYWHERE else nodes[:1]
+        chosen = nodes if _everywhere(command) else [random.choice(nodes)]  # noqa: S311
         return [_Job(nth, command, node) for node in chosen]
 
     async def _settle(self, jobs: list[_Job]) -> None:
@@ -195,7 +204,7 @@ class Store:
             job.node = self._nodes.at(job.reply.host, int(job.reply.port))
             job.asking = not isinstance(job.reply, MovedError)
         elif key_of(job.command) is None:
-            job.node = asked
+            job.node = asked if _everywhere(job.command) else random.choice(self._nodes.all)  # noqa: S311
         if not job.asking:
             self._nodes.forget()
 
@@ -209,12 +218,12 @@ class Store:
             *(node.trip([j.command for j in js], asking) for (node, asking), js in trips.items()),
             return_exceptions=True,
         )
-        for replies in done:
+        for replies, trip in zip(done, trips.values(), strict=True):
             if isinstance(replies, BaseException):
                 self._nodes.forget()
-                raise replies
-        for replies, trip in zip(done, trips.values(), strict=True):
-            assert isinstance(replies, list)
+                if not isinstance(replies, NotSent):
+                    raise replies
+                replies = [replies] * len(trip)
             for job, reply in zip(trip, replies, strict=True):
                 job.reply = reply
 
@@ -227,6 +236,10 @@ class Store:
             if isinstance(reply, Exception):
                 raise reply
         return replies
+
+
+def _everywhere(command: Command) -> bool:
+    return str(command[0]).upper() in EVERYWHERE
 
 
 def _forgotten(reply: Reply) -> bool:
