@@ -51,7 +51,7 @@ class Flow:
         try:
             caller = await self.admission.identify(headers.get(b"authorization"))
             call = request.chat(exchange.rid, path, body, self.settings, headers)
-            model = route.find(call.model, self.current.snapshot)
+            model = route.find(call.model, self.current.in_force())
             price = route.price_of(model)
             deployments = route.candidates(model)
             ticket = await self.admission.admit(call, caller, model, price)

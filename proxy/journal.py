@@ -71,6 +71,11 @@ class Journal:
             entry.used = used  # even when it cannot be written: this process still knows
             self._write({"t": "U", "r": rid, **used})
 
+    def is_orphan(self, rid: str) -> bool:
+        """Whether this is all that we know of it: a truth is not confirmed by an orphan's row."""
+        entry = self.entries.get(rid)
+        return entry is not None and entry.used is not None and entry.used["k"] == "orphan"
+
     def confirmed(self, rids: list[str]) -> None:
         """The ledger has them."""
         for rid in rids:

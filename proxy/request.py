@@ -49,6 +49,8 @@ def chat(
         raise FieldInvalid(
             "messages", name="messages", why="it takes a list of at least one message"
         )
+    if not all(isinstance(message, dict) for message in messages):
+        raise FieldInvalid("messages", name="messages", why="each of them is an object")
     stream = fields.get("stream")
     if stream is None:
         stream = False

@@ -26,7 +26,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 CHAT = frozenset({"/v1/chat/completions", "/api/v1/llm/chat/completions"})
-MODELS = frozenset({"/v1/models", "/api/v1/llm/models"})
+MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
 MODEL = "/v1/models/"
 JSON = [(b"content-type", b"application/json")]
 
@@ -48,7 +48,8 @@ class Door:
         except OpsError as problem:
             metrics.error(problem.code)
             rid = request_id()
-            headers = [*answers.error_headers(problem), (b"x-ops-request-id", rid.encode())]
+            ids = [(b"x-ops-request-id", rid.encode()), (b"x-request-id", rid.encode())]
+            headers = [*answers.error_headers(problem), *ids]
             await down.answer(problem.status, headers, answers.error_body(problem, rid))
         finally:
             metrics.add(metrics.running, -1)
@@ -60,7 +61,7 @@ class Door:
             found = _headers(scope)
             body = await self._body(found, receive)
             await self._watched(path, found, body, receive, down)
-        elif path in MODELS or path.startswith(MODEL):
+        elif path in (MODELS, CATALOGUE, CATEGORIES) or path.startswith(MODEL):
             _allow(method, "GET")
             await self._models(scope, down)
         elif path in ("/healthz", "/readyz"):
@@ -103,15 +104,19 @@ class Door:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _models(self, scope: Message, down: "Down") -> None:
-        authorization = _headers(scope).get(b"authorization")
-        caller = await self.flow.admission.check(await self.flow.admission.identify(authorization))
-        snapshot = self.flow.current.snapshot
-        path = scope["path"]
-        if path in MODELS:
-            await down.answer(200, JSON, orjson.dumps(listing(snapshot, caller.key.models)))
-            return
-        name = unquote(path.removeprefix(MODEL))
-        await down.answer(200, JSON, orjson.dumps(one(name, snapshot, caller.key.models)))
+        path, flow = scope["path"], self.flow
+        allowed = None
+        if path != CATALOGUE or not flow.settings.public_catalogue:
+            caller = await flow.admission.identify(_headers(scope).get(b"authorization"))
+            allowed = (await flow.admission.check(caller)).key.models
+        snapshot = flow.current.in_force()
+        if path in (MODELS, CATALOGUE):
+            found = listing(snapshot, allowed)
+        elif path == CATEGORIES:
+            found = {"byok": listing(snapshot, frozenset()), "platform": listing(snapshot, allowed)}
+        else:
+            found = one(unquote(path.removeprefix(MODEL)), snapshot, allowed)
+        await down.answer(200, JSON, orjson.dumps(found))
 
 
 class Down:

@@ -60,6 +60,9 @@ class Settings:
     door_port: int = setting(8084, "Port of the door.", 0, 65535)
     health_host: str = setting("127.0.0.1", "Address that tells health and metrics of the proxies.")
     health_port: int = setting(8086, "Port that tells health and metrics of the proxies.", 0, 65535)
+    public_catalogue: bool = setting(
+        True, "Whether /api/v1/llm/models lists models and prices to callers without a key."
+    )
     workers: int = setting(0, "Proxy workers on this machine; 0: one per core.", 0, 256)
 
     redis_connections: int = setting(2, "Connections to Redis per worker.", 1, 64)

@@ -141,14 +141,15 @@ class Settler:
 
     async def _hear(self, last: bytes) -> bytes:
         try:
-            last, rids = await self._shards.persisted(self._journal.instance, last)
+            told = await self._shards.persisted(self._journal.instance, last)
         except RedisDown:
             return FIRST_ID  # another server may count from the beginning
-        if rids:
-            for rid in rids:
-                self._sent_at.pop(rid, None)
-            self._journal.confirmed(rids)
-        return last
+        done = told.truths + [rid for rid in told.orphans if self._journal.is_orphan(rid)]
+        for rid in done:
+            self._sent_at.pop(rid, None)
+        if done:
+            self._journal.confirmed(done)
+        return told.last
 
     def _redrive(self) -> None:
         try:
@@ -177,7 +178,7 @@ class Settler:
             self._journal.used(rid, used)
             self._send(rid, entry.admitted, used)
         if taken:
-            log.warning("%d requests of dead workers taken over", taken)
+            log.info("%d requests that an earlier worker left are settled here", taken)
 
     async def _renew(self, shard: int, together: list[Running]) -> None:
         rows = []

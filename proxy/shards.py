@@ -55,6 +55,12 @@ class Renewal(NamedTuple):
     extra: int  # to be held beyond what is
 
 
+class Persisted(NamedTuple):
+    last: bytes  # where to go on
+    truths: list[str]
+    orphans: list[str]  # reaped: whoever knows the truth has still to tell it
+
+
 Admission = Admitted | Stale | Limited | OtherCeiling | Refused
 ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM = 5, 4  # places among KEYS
 
@@ -152,12 +158,15 @@ class Shards:
         if not all(replies):
             raise RedisDown(f"{replies.count(0)} shards have not been filled yet")
 
-    async def persisted(self, instance: str, after: bytes) -> tuple[bytes, list[str]]:
-        """Request ids of this instance that the ledger has, told after `after`; and the last id."""
+    async def persisted(self, instance: str, after: bytes) -> Persisted:
+        """What the ledger has of this instance's requests, told after `after`."""
         name = DONE_PREFIX + instance.encode()
         rows = await self.pipe.execute(b"XRANGE", name, b"(" + after, b"+", b"COUNT", 500)
-        rids = [rid for _, fields in rows for rid in fields[1].decode().split(",")]
-        return (rows[-1][0] if rows else after), rids
+        truths, orphans = list[str](), list[str]()
+        for _, (_, ended, _, reaped) in rows:
+            truths += filter(None, ended.decode().split(","))
+            orphans += filter(None, reaped.decode().split(","))
+        return Persisted(rows[-1][0] if rows else after, truths, orphans)
 
     async def snapshot_version(self) -> int:
         version = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")

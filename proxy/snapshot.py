@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from proxy.errors import NotReady
 from proxy.keyfile import KeyFile
 from proxy.pipe import RedisDown
 from proxy.providers.catalog import ADAPTERS
@@ -39,6 +40,12 @@ class Current:
         self._keys = keys
         self._poll_s = poll_ms / 1000
         self._told = ""
+
+    def in_force(self) -> Snapshot:
+        """What requests are served by; before the first one nobody knows which models there are."""
+        if not self.snapshot.version:
+            raise NotReady
+        return self.snapshot
 
     async def refresh(self) -> None:
         if not self.fresh:

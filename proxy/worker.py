@@ -16,6 +16,7 @@ import uvloop
 from proxy.address import RedisUrlError
 from proxy.admit import Admission
 from proxy.flow import Flow
+from proxy.head import BoundedHead
 from proxy.http1 import Client
 from proxy.journal import Journal
 from proxy.keyfile import KeyFile, KeyFileError
@@ -31,7 +32,9 @@ from proxy.upstream import Upstream
 log = logging.getLogger("opscenter.proxy.worker")
 
 KEEP_ALIVE_S = 75
+FIRST_READY_S = 3.0
 FIRST_BEATS_S = 0.02  # until it is ready, so that nobody waits for a heartbeat
+CONFIRM_WAIT_S, CONFIRM_LOOK_S = 2.0, 0.05
 SETTLE_WAIT_S = 5.0  # at the end, for settlements on their way
 EX_CONFIG = 78
 
@@ -75,6 +78,7 @@ class Worker:
         ]
         for keeper in keepers:
             keeper.add_done_callback(self._keeper_ended)
+        await self._first_ready()
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
@@ -84,6 +88,7 @@ class Worker:
         finally:
             self.metrics.beat(ready=False)
             await self.flow.settler.drain(SETTLE_WAIT_S)
+            await self._confirmed()
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
@@ -91,11 +96,26 @@ class Worker:
             await self.pipe.stop()
             self.journal.close()
 
+    async def _first_ready(self) -> None:
+        """Clients wait in the socket's queue rather than be told that there are no models; but not
+        for long, because 503 is an answer too."""
+        try:
+            async with asyncio.timeout(FIRST_READY_S):
+                await self.started.wait()
+        except TimeoutError:
+            log.warning("serving although not ready: Redis is away, or nothing is published yet")
+
     def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
         """Without one of them holds would expire unseen: better another worker takes over."""
         if not keeper.cancelled() and keeper.exception() is not None:
             log.error("a keeper failed, this worker ends", exc_info=keeper.exception())
             self.stop()
+
+    async def _confirmed(self) -> None:
+        """Waits a little for the ledger, so that no successor has to take anything over."""
+        deadline = asyncio.get_running_loop().time() + CONFIRM_WAIT_S
+        while self.journal.entries and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(CONFIRM_LOOK_S)
 
     async def _beat(self) -> None:
         while True:
@@ -159,7 +179,7 @@ def main() -> int:
 def _server(door: Door, settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
         door,
-        http="httptools",
+        http=BoundedHead,
         ws="none",
         lifespan="off",
         interface="asgi3",

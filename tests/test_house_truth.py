@@ -56,7 +56,7 @@ def _is_money(node: ast.AST) -> bool:
 
 WRITES_FROM = "-- writes only from here"
 READS = {
-    "EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "MGET", "TIME", "TYPE",
+    "EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "INFO", "MGET", "TIME", "TYPE",
     "XINFO", "XLEN", "XRANGE", "XREVRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
 }  # fmt: skip
 CALLS = re.compile(r"redis\.p?call\(\s*'(\w+)'")

@@ -396,7 +396,9 @@ async def test_resync_takes_off_what_was_spent_since_and_counts_living_holds(red
     await redis.settle("r1", 40)
     await redis.store.command("HSET", ORG, "pool.b", 5, "pool.h", 5)
     keys = (AT.meta, AT.hold, AT.usage, ORG)
-    assert await redis.store.run("resync", keys, "0-0", 3, 4, "pool", "pool", 1000) == [
+    assert await redis.store.run("fence", [AT.meta], 1, "mine") == [b"OK"]
+    figures = (4, "pool", "pool", 1000)
+    assert await redis.store.run("resync", keys, "0-0", 3, "mine", *figures) == [
         b"OK",
         b"955",
     ]
@@ -493,3 +495,26 @@ async def test_a_server_tells_which_run_it_is(redis: Redis) -> None:
     word, run, noted, uptime = await redis.store.run("server", [AT.meta])
     assert (word, len(run), noted) == (b"OK", 40, b"")
     assert int(uptime) >= 0
+
+
+async def test_a_shard_is_filled_behind_one_fence_at_a_time(redis: Redis) -> None:
+    """Whoever comes late, with an earlier fence or an earlier generation, changes nothing."""
+    run, keys = redis.store.run, (AT.meta, AT.hold, AT.usage, ORG)
+    assert await run("fence", [AT.meta], 1, "first") == [b"OK"]
+    assert await run("fence", [AT.meta], 1, "second") == [b"OK"]
+    before = await redis.everything()
+    assert await run("resync", keys, "0-0", 3, "first", 4, "pool", "pool", 5) == [b"OTHER"]
+    assert await run("open", [AT.meta], "first", 2, "run") == [b"OTHER"]
+    assert await redis.everything() == before
+    assert await redis.admit("r1", (*POOL, 1)) == [b"NOTREADY"]
+    assert await run("open", [AT.meta], "second", 2, "run") == [b"OK"]
+    assert await run("fence", [AT.meta], 1, "late") == [b"OTHER"]
+    assert (await redis.admit("r1", (*POOL, 1)))[0] == b"OK"
+
+
+async def test_a_job_that_was_filled_anew_keeps_what_it_has_used(redis: Redis) -> None:
+    """Its use comes back from the ledger, its ceiling with the next request."""
+    job, meter = AT.prefix + b"w:j:o:1", (7, "bud", "ucr")
+    await redis.store.command("HSET", job, "bud.u", 70)
+    reply = await redis.admit("r1", (*POOL, 31), (*meter, 31), job=job, ceiling=100)
+    assert reply == [b"LIMIT", b"2", b"30"]

@@ -37,7 +37,6 @@ def test_a_seed_tells_the_same_story_again() -> None:
     assert len(stories[0]) > 100
 
 
-@pytest.mark.xfail(strict=True, reason="admit takes a job's ceiling for what is left of it")
 def test_a_job_that_redis_has_forgotten_keeps_to_its_ceiling() -> None:
     """Its use comes back by a rebuild, its ceiling with its next request."""
     scripts = Scripts(product_texts())

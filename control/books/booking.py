@@ -81,12 +81,13 @@ class Books:
         conn: Connection,
         entries: Sequence[Entry],
         cursors: Mapping[int, Cursor],
+        generations: Mapping[int, int],
         poison: Sequence[tuple[int, Cursor, Mapping[str, str], str]] = (),
     ) -> dict[int, Cursor]:
         """One transaction: rows, totals, outbox, cursors. Returns the cursors as they now are."""
         ends = _ends(entries, poison)
         async with conn.transaction():
-            await self._lock(conn, ends, cursors)
+            await self._lock(conn, ends, cursors, generations)
             accounts = await self._ids(conn, entries)
             batch = Batch()
             booked = await _booked(conn, entries)
@@ -106,10 +107,18 @@ class Books:
         return ends
 
     async def _lock(
-        self, conn: Connection, ends: Mapping[int, Cursor], cursors: Mapping[int, Cursor]
+        self,
+        conn: Connection,
+        ends: Mapping[int, Cursor],
+        cursors: Mapping[int, Cursor],
+        generations: Mapping[int, int],
     ) -> None:
+        """Nobody else has booked, and what was read is of what Redis holds now: entries of before
+        a loss were perhaps never acknowledged to anybody.
+        """
         for row in await conn.fetch(sql.load()["shard_lock"], sorted(ends)):
-            if (row["cursor_ms"], row["cursor_seq"]) != cursors[row["id"]]:
+            cursor, generation = (row["cursor_ms"], row["cursor_seq"]), row["generation"]
+            if cursor != cursors[row["id"]] or generation != generations[row["id"]]:
                 raise Overtaken(f"shard {row['id']}")
 
     async def _ids(

@@ -60,13 +60,11 @@ class Drain:
         """Learns where both sides stand, and fills what Redis lacks."""
         rows = await self.pool.fetch(sql.load()["shard_list"])
         self.generations.update({row["id"]: row["generation"] for row in rows})
-        if lacking := await rebuild.missing(self.redis, self.generations):
-            made = await rebuild.rebuild(self.pool, self.redis, self.publisher, lacking)
+        lacking, uptime_s = await rebuild.lacking(self.redis, self.generations)
+        if lacking:
+            shards = sorted(lacking)
+            made = await rebuild.rebuild(self.pool, self.redis, self.publisher, shards)
             self.generations.update(made)
-        changed, uptime_s = await rebuild.replaced(self.redis)
-        if changed:
-            await rebuild.resync(self.pool, self.redis, changed)
-            await rebuild.note(self.redis, changed)
         await self.streams.prepare()
         self.reaper.prepare(uptime_s, self._in_trouble)
 
@@ -84,6 +82,8 @@ class Drain:
         """All loops, until one of them meets trouble or it is time to stop."""
         try:
             await self.prepare()
+            if self._in_trouble:
+                log.info("the drain goes on")
             self._in_trouble = False
             async with asyncio.TaskGroup() as group:
                 for step in (self._drain, self._reap, self._watch_drift, self._keep_house):
@@ -94,8 +94,9 @@ class Drain:
         except* Overtaken as problem:
             log.info("another drain was faster: %s", problem.exceptions)
         except* (*REDIS_AWAY, *POSTGRES_AWAY, asyncpg.PostgresError) as problem:
+            if not self._in_trouble:  # once, not at every try
+                log.warning("the drain pauses: %s", "; ".join(map(str, problem.exceptions)))
             self._in_trouble = True
-            log.warning("the drain pauses: %s", "; ".join(map(str, problem.exceptions)))
         except* Exception:
             log.exception("the drain met what it does not know, and begins again")
 

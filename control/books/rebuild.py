@@ -4,14 +4,16 @@ The generation is written last: until it stands there, nothing is admitted.
 """
 
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 
 import asyncpg
 
 from control import sql
+from control.books.booking import Overtaken
 from control.books.publish import Publisher
 from control.database import Connection, Pool
-from control.store import Call, Store, Word
+from control.store import Call, Reply, Store, Word
 from proxy.scripts import SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.rebuild")
@@ -19,62 +21,66 @@ log = logging.getLogger("opscenter.control.books.rebuild")
 COUNTS_PER_CALL = 500
 
 
-async def missing(redis: Store, generations: Mapping[int, int]) -> list[int]:
-    """The shards whose generation in Redis is not the ledger's."""
+async def lacking(redis: Store, generations: Mapping[int, int]) -> tuple[dict[int, str], int]:
+    """The shards that Redis does not hold as the ledger knows them, each with the generation that
+    was found: another one, none, a fence that somebody left, or another run of the server, which
+    has lost its newest writes or never had them. And the youngest server's uptime in seconds.
+    """
+    states = await redis.commands([("HMGET", at.meta, "gen", "fenced") for at in SHARD_KEYS])
+    servers = await redis.run_all([("server", [at.meta], ()) for at in SHARD_KEYS])
+    found = {}
+    for shard, generation in generations.items():
+        (has, fenced), (_, run, noted, _) = states[shard], servers[shard]
+        if has is None or int(has) != generation or fenced or not run or run != noted:
+            found[shard] = (has or b"").decode()
+    return found, min(int(reply[3]) for reply in servers)
+
+
+async def missing(redis: Store, generations: Mapping[int, int]) -> bool:
+    """Whether any shard has another generation: cheap, asked all the time."""
     found = await redis.commands([("HGET", at.meta, "gen") for at in SHARD_KEYS])
-    return [s for s, g in generations.items() if found[s] is None or int(found[s]) != g]
+    return any(found[s] is None or int(found[s]) != g for s, g in generations.items())
 
 
 async def rebuild(
     pool: Pool, redis: Store, publisher: Publisher, shards: Sequence[int]
 ) -> dict[int, int]:
-    """Fills these shards; their generations."""
+    """Fills these shards; their generations. Behind a fence of its own: whoever comes late with
+    figures of an earlier moment finds another fence, or none, and changes nothing.
+    """
     query = sql.load()
     async with pool.acquire() as conn, conn.transaction():
         rows = {row["id"]: row for row in await conn.fetch(query["shard_lock"], list(shards))}
-        has = await missing(redis, {s: row["generation"] for s, row in rows.items()})
+        known = {shard: row["generation"] for shard, row in rows.items()}
+        has, _ = await lacking(redis, known)
         if not has:  # another drain was faster
-            return {shard: row["generation"] for shard, row in rows.items()}
-        await redis.commands([("HSET", SHARD_KEYS[s].meta, "fenced", "1") for s in has])
-        raised = await conn.fetch(query["shard_generation"], has)
-        generations = {row["id"]: row["generation"] for row in raised}
-        await publisher.shards(conn, has)
-        cursors = {s: f"{rows[s]['cursor_ms']}-{rows[s]['cursor_seq']}" for s in has}
+            return known
+        fence = secrets.token_hex(8)
+        await _all_ok(redis, [("fence", [_meta(s)], (was, fence)) for s, was in has.items()])
+        raised = await conn.fetch(query["shard_generation"], list(has))
+        known |= {row["id"]: row["generation"] for row in raised}
+        await publisher.shards(conn, list(has))
         for shard in has:
-            await _advance_stream(redis, SHARD_KEYS[shard].usage, cursors[shard])
-        await _resync(conn, redis, rows, has)
-        for shard in has:
-            meta = SHARD_KEYS[shard].meta
-            done = ("HSET", meta, "gen", generations[shard])
-            await redis.commands([("HDEL", meta, "fenced"), done])
-    return {shard: generations.get(shard, row["generation"]) for shard, row in rows.items()}
-
-
-async def resync(pool: Pool, redis: Store, shards: Sequence[int]) -> int:
-    """Makes counts what the ledger says where a server has restarted or was replaced, which may
-    have cost it its newest writes. What it was off by.
-    """
-    async with pool.acquire() as conn, conn.transaction():
-        locked = await conn.fetch(sql.load()["shard_lock"], list(shards))
-        rows = {row["id"]: row for row in locked}
-        for shard, row in rows.items():
-            cursor = f"{row['cursor_ms']}-{row['cursor_seq']}"
+            cursor = f"{rows[shard]['cursor_ms']}-{rows[shard]['cursor_seq']}"
             await _advance_stream(redis, SHARD_KEYS[shard].usage, cursor)
-        return await _resync(conn, redis, rows, shards)
+        await _resync(conn, redis, rows, list(has), fence)
+        servers = await redis.run_all([("server", [_meta(s)], ()) for s in has])
+        runs = dict(zip(has, (reply[1] for reply in servers), strict=True))
+        await _all_ok(redis, [("open", [_meta(s)], (fence, known[s], runs[s])) for s in has])
+    return known
 
 
-async def replaced(redis: Store) -> tuple[list[int], int]:
-    """The shards whose server is another run than was noted, and the youngest server's uptime."""
-    replies = await redis.run_all([("server", [at.meta], ()) for at in SHARD_KEYS])
-    changed = [s for s, (_, run, noted, _) in enumerate(replies) if not run or run != noted]
-    return changed, min(int(reply[3]) for reply in replies)
+def _meta(shard: int) -> bytes:
+    return SHARD_KEYS[shard].meta
 
 
-async def note(redis: Store, shards: Sequence[int]) -> None:
-    """From now on these runs of their servers are known."""
-    for shard in shards:
-        _, run, _, _ = await redis.run("server", [SHARD_KEYS[shard].meta])
-        await redis.command("HSET", SHARD_KEYS[shard].meta, "run", run)
+async def _all_ok(redis: Store, calls: Sequence[Call]) -> list[Reply]:
+    replies = await redis.run_all(calls)
+    if any(reply[0] == b"OTHER" for reply in replies):
+        raise Overtaken("another drain fills a shard")
+    if any(reply[0] != b"OK" for reply in replies):
+        raise RuntimeError(f"{calls[0][0]} answered {replies!r}")
+    return replies
 
 
 async def _resync(
@@ -82,21 +88,21 @@ async def _resync(
     redis: Store,
     rows: Mapping[int, asyncpg.Record],
     shards: Sequence[int],
+    fence: str,
 ) -> int:
     """Sets balances, uses and holds; what they were off by."""
     query = sql.load()
     figures: dict[int, list[tuple[str, str, int]]] = {}
     for row in await conn.fetch(query["pools_of_shards"], list(shards)):
         figures.setdefault(row["shard"], []).append((row["owner"], "pool", row["balance"]))
-    for row in await conn.fetch(query["meter_use_of_shards"], list(shards)):
+    for row in await conn.fetch(query["budgets_of_shards"], list(shards)):
         figures.setdefault(row["shard"], []).append((row["owner"], "ucr", row["used"]))
     calls: list[Call] = []
     for shard in shards:
         cursor = f"{rows[shard]['cursor_ms']}-{rows[shard]['cursor_seq']}"
-        calls += _resync_calls(shard, (cursor, rows[shard]["outseq"]), figures.get(shard, []))
-    replies = await redis.run_all(calls)
-    if any(reply[0] != b"OK" for reply in replies):
-        raise RuntimeError(f"resync answered {replies!r}")
+        state = (cursor, rows[shard]["outseq"], fence)
+        calls += _resync_calls(shard, state, figures.get(shard, []))
+    replies = await _all_ok(redis, calls)
     drift = sum(int(reply[1]) for reply in replies)
     if drift:
         log.warning("%d shards set to the ledger: %d ucr of drift removed", len(shards), drift)
@@ -104,7 +110,7 @@ async def _resync(
 
 
 def _resync_calls(
-    shard: int, state: tuple[str, int], figures: Sequence[tuple[str, str, int]]
+    shard: int, state: tuple[str, int, str], figures: Sequence[tuple[str, str, int]]
 ) -> list[Call]:
     at, calls = SHARD_KEYS[shard], list[Call]()
     for start in range(0, max(len(figures), 1), COUNTS_PER_CALL):

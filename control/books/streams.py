@@ -81,14 +81,16 @@ class Streams:
         """Each proxy worker may forget what the ledger has; one that hears nothing settles again,
         which is harmless.
         """
-        by_instance: dict[bytes, list[bytes]] = {}
+        by_instance: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
         for _, _, fields in raw:
             if found := _instance(fields.get(b"e", b"")):
-                by_instance.setdefault(found[1], []).append(fields.get(b"r", b""))
+                truths, orphans = by_instance.setdefault(found[1], ([], []))
+                told_as = orphans if fields.get(b"k") == b"orphan" else truths
+                told_as.append(fields.get(b"r", b""))
         commands: list[Command] = []
-        for instance, rids in by_instance.items():
-            name = DONE_PREFIX + instance
-            told = ("XADD", name, "MAXLEN", "~", TOLD_KEPT, "*", "r", b",".join(rids))
+        for instance, (truths, orphans) in by_instance.items():
+            name, both = DONE_PREFIX + instance, ("r", b",".join(truths), "o", b",".join(orphans))
+            told = ("XADD", name, "MAXLEN", "~", TOLD_KEPT, "*", *both)
             commands += [told, ("EXPIRE", name, TOLD_LIFE_S)]
         await self.redis.commands(commands)
 
@@ -102,7 +104,9 @@ class Streams:
                 poison.append((shard, sid, _readable(fields), str(problem)))
         async with self.pool.acquire() as conn:
             try:
-                return await self._books.book(conn, entries, self.cursors, poison)
+                return await self._books.book(
+                    conn, entries, self.cursors, self._generations, poison
+                )
             except BAD_DATA as problem:
                 log.error("a batch was refused by the ledger (%s); booking one by one", problem)
         return await self._book_singly(raw)
@@ -113,10 +117,12 @@ class Streams:
         for shard, sid, fields in raw:
             async with self.pool.acquire() as conn:
                 try:
-                    ends = await self._books.book(conn, [parse(shard, sid, fields)], cursors)
+                    ends = await self._books.book(
+                        conn, [parse(shard, sid, fields)], cursors, self._generations
+                    )
                 except (Poison, *BAD_DATA) as problem:
                     aside = [(shard, sid, _readable(fields), str(problem))]
-                    ends = await self._books.book(conn, [], cursors, aside)
+                    ends = await self._books.book(conn, [], cursors, self._generations, aside)
             cursors.update(ends)
         return {shard: cursors[shard] for shard, _, _ in raw}
 

@@ -116,7 +116,9 @@ async def compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[Diffe
             uses = await conn.fetch(sql.load()["meter_use_of_shards"], [shard])
             waiting = await conn.fetch(sql.load()["verify_waiting"], shard)
         figures = {p["owner"]: ("pool", p["balance"]) for p in pools}
-        figures |= {u["owner"]: ("ucr", u["used"]) for u in uses}
+        # a job's count in Redis ends with the job, the ledger keeps what it has used
+        lasting = [use for use in uses if not use["owner"].startswith("w:j:")]
+        figures |= {use["owner"]: ("ucr", use["used"]) for use in lasting}
         if not figures:
             return 0, []
         cursor = f"{row['cursor_ms']}-{row['cursor_seq']}"

@@ -1,5 +1,6 @@
 """What `opscenter up` says to the person before it: progress on stderr, the welcome on stdout."""
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ Try it:
     -d '{{"model": "ops/echo", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 """
 LATER = """
-A new API key:  opscenter key create my-app
+A new API key:  {command} key create my-app
 """
 
 
@@ -76,7 +77,8 @@ def first_access(settings: "ControlSettings", access: "FirstAccess") -> str:
 
 
 def later() -> str:
-    return LATER
+    # after `./opscenter up` in a checkout there is no such command on the path
+    return LATER.format(command="opscenter" if shutil.which("opscenter") else "./opscenter")
 
 
 def _url(host: str, port: int) -> str:

@@ -50,7 +50,11 @@ for at = 8, #ARGV, 4 do
   local want = amount(text)
   if not owner or not want then return { 'BAD', meter } end
   local left = left_of(owner, meter, unit)
-  if job_is_new and owner == job and unit == 'ucr' then left = tonumber(ceiling) end
+  if job_is_new and owner == job and unit == 'ucr' then
+    -- without a limit it may still have been used: it was filled anew from the ledger
+    local p = redis.call('HMGET', job, meter .. '.u', meter .. '.h')
+    left = tonumber(ceiling) - (count(p[1], 0) or 0) - (count(p[2], 0) or 0)
+  end
   local nth = (at - 8) / 4 + 1
   if again then
     reply[nth + 1] = digits(left or 0)

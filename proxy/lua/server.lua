@@ -1,5 +1,5 @@
 -- server: which run of which server keeps this shard; another one than before has lost its newest
--- writes, or is a replica that never had them.
+-- writes, or is a replica that never had them. It changes nothing.
 -- call:  control/books/rebuild.py
 -- KEYS:  1 meta
 -- ARGV:  none

@@ -121,6 +121,18 @@ WHERE kind = 'pool' AND shard = ANY($1::smallint[])
 -- name: meter_use_of_shards
 SELECT shard, owner, used FROM meter_use WHERE shard = ANY($1::smallint[])
 
+-- name: budgets_of_shards
+-- Those that were used, and those that have a limit and no use yet.
+WITH limited AS (
+  SELECT o.shard, 'k:' || k.kid || ':bud' AS owner FROM api_key k JOIN organisation o ON o.id = k.organisation
+  WHERE k.budget_ucr IS NOT NULL
+  UNION SELECT shard, 'o:' || id || ':bud' FROM organisation WHERE budget_ucr IS NOT NULL
+  UNION SELECT o.shard, 'w:u:' || m.person || ':bud' FROM membership m JOIN organisation o ON o.id = m.organisation
+  WHERE m.budget_ucr IS NOT NULL)
+SELECT coalesce(u.shard, l.shard) AS shard, coalesce(u.owner, l.owner) AS owner, coalesce(u.used, 0) AS used
+FROM meter_use u FULL JOIN limited l ON l.shard = u.shard AND l.owner = u.owner
+WHERE coalesce(u.shard, l.shard) = ANY($1::smallint[])
+
 -- name: meter_use_add
 INSERT INTO meter_use AS m (shard, owner, used)
 SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS u (shard, owner, used) ORDER BY shard, owner
@@ -211,7 +223,7 @@ SELECT shard FROM unnest($1::int[]) AS shard WHERE pg_try_advisory_lock(hashtext
 SELECT pg_advisory_unlock(hashtext('opscenter.drain'), shard) FROM unnest($1::int[]) AS shard
 
 -- name: shard_cursors
-SELECT id, cursor_ms, cursor_seq FROM shard WHERE id = ANY($1::smallint[])
+SELECT id, generation, cursor_ms, cursor_seq FROM shard WHERE id = ANY($1::smallint[])
 
 -- name: shard_raise
 -- What Redis holds of every shard is out of date from now on: the drains fill it anew.
@@ -226,6 +238,3 @@ JOIN account c ON c.id = u.credit
 LEFT JOIN price p ON p.version = u.price_version
 LEFT JOIN organisation o ON o.id = u.organisation
 WHERE u.rid = $1 ORDER BY u.phase
-
--- name: explain_outbox
-SELECT seq, owner, field, delta, ref, at FROM outbox_redis WHERE shard = $1 AND owner = ANY($2::text[]) ORDER BY seq DESC LIMIT 20

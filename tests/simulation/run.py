@@ -23,7 +23,7 @@ def simulate(
     protocol: Protocol = AS_DESIGNED,
     rule: Judge = judge,
     story: list[str] | None = None,
-    counts_jobs: bool = False,
+    counts_jobs: bool = True,
 ) -> World:
     """Raises AssertionError, told with its seed, where a promise is broken; `story` fills with
     what happened.

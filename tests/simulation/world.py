@@ -138,7 +138,7 @@ class World:
 
         def execute() -> Reply:
             self._check_fence(fence)
-            return self._script(process, name, keys, args)
+            return self._script(process, name, keys, (*args[:2], fence, *args[2:]))
 
         return self._ask(process, execute)
 
