@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from control import errors as control_errors
 from control.app import CORE
 from control.cli import app
+from control.hosting.living import PluginRefused
 from control.settings import ControlSettings
 from plugins.access import access_of
 from proxy.errors import CallerError, LimitError, OpsError, UpstreamError, leaves
@@ -84,7 +85,8 @@ def _range(low: int | None, high: int | None) -> str:
 
 
 def errors() -> str:
-    for leaf in (control_errors.NotFound, HeadTooLarge):  # loaded, so that leaves count
+    # loaded, so that what they add counts, whoever else is loaded
+    for leaf in (control_errors.NotFound, HeadTooLarge, PluginRefused):
         assert issubclass(leaf, CallerError)
     parts = (
         ("The caller's", "Send another request, or ask for the right.", CallerError),
