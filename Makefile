@@ -42,6 +42,12 @@ tests: environment ## pytest; one file: make tests ARGS=tests/test_house.py
 bench-smoke: environment ## Seconds of load over a whole Ops-Center; every charge is compared
 	$(PYTHON) -m bench.run --smoke
 
+SEED ?= 1
+SECONDS_OF_CHAOS ?= 90
+
+chaos: environment ## Kills, wipes and cuts under load, then an independent check: make chaos SEED=7
+	$(PYTHON) -m bench.chaos --seed $(SEED) --seconds $(SECONDS_OF_CHAOS) $(ARGS)
+
 docs: environment ## Generate the generated pages anew
 	$(PYTHON) -m docs.generate
 
