@@ -83,6 +83,8 @@ def _range(low: int | None, high: int | None) -> str:
 
 # Errors -------------------------------------------------------------------------------
 
+errors_of_the_door = OpsError.__module__
+
 
 def errors() -> str:
     # loaded, so that what they add counts, whoever else is loaded
@@ -100,6 +102,8 @@ def errors() -> str:
         rows = [
             leaf for leaf in leaves(root, everywhere=True) if _is_product(leaf) and leaf not in told
         ]
+        # by module, because the order of subclasses is that in which modules were loaded
+        rows.sort(key=lambda leaf: (leaf.__module__ != errors_of_the_door, leaf.__module__))
         told.update(rows)
         page.append(f"## {heading}\n\n{cure}\n\n{_errors_table(rows)}")
     return "\n".join(page)
