@@ -318,3 +318,19 @@ async def test_drift_is_found_while_everything_runs(stage: DoorStage) -> None:
     await stage.redis.command("HINCRBY", owner, "pool.b", -7)
     assert await drift.watch(stage.pool, stage.redis, shard) == 0
     assert await drift.known(stage.redis) == 0
+
+
+async def test_redis_is_filled_anew_when_somebody_asks_for_it(stage: DoorStage) -> None:
+    """The generations are raised in the ledger; a drain that runs sees it and fills every shard."""
+    await served(stage, 1)
+    stop = asyncio.Event()
+    drain = Drain(stage.pool, stage.redis, lease_ms=12_000)
+    task = asyncio.create_task(drain.run(stop))
+    await until(lambda: bool(drain.generations))
+    before = dict(drain.generations)
+    await stage.pool.execute("UPDATE shard SET generation = generation + 1")
+    await until(lambda: all(drain.generations[s] > g for s, g in before.items()))
+    stop.set()
+    await task
+    assert (await stage.chat()).status_code == 200
+    await agreed(stage)

@@ -19,7 +19,13 @@ LIFE_S = 45.0  # the longest that a request lives in a run, clients' patience in
 
 def cost_of(rows: Sequence[Row], ledger: Ledger) -> int:
     """What the pool paid: a correction that gives back has the accounts the other way round."""
-    return sum(row.cost if ledger.accounts[row.debit].kind == "pool" else -row.cost for row in rows)
+    return sum(-row.cost if _kind(ledger, row.debit) == "revenue" else row.cost for row in rows)
+
+
+def _kind(ledger: Ledger, account: int) -> str:
+    """A row may name an account that does not exist: that is a difference, not a crash."""
+    found = ledger.accounts.get(account)
+    return found.kind if found else "missing"
 
 
 def used(ledger: Ledger) -> dict[tuple[int, str], int]:
@@ -28,7 +34,10 @@ def used(ledger: Ledger) -> dict[tuple[int, str], int]:
     for rows in ledger.rows.values():
         cost = cost_of(rows, ledger)
         one = rows[0]
-        for owner in (f"k:{one.kid}", f"o:{one.organisation}", f"w:u:{one.person}"):
+        owners = [f"k:{one.kid}", f"o:{one.organisation}", f"w:u:{one.person}"]
+        if one.job:
+            owners.append(f"w:j:{one.organisation}:{one.job}")
+        for owner in owners:
             found[one.shard, owner] += cost
     return found
 
@@ -117,8 +126,8 @@ def strangers(truth: Truth, ledger: Ledger) -> Iterator[str]:
             if organisation is None or row.kid not in organisation.kids:
                 yield f"request {rid} belongs to {row.organisation} and key {row.kid}"
                 continue
-            sides = {ledger.accounts[row.debit].kind, ledger.accounts[row.credit].kind}
-            pools = [ledger.accounts[id] for id in (row.debit, row.credit)]
+            sides = {_kind(ledger, row.debit), _kind(ledger, row.credit)}
+            pools = [ledger.accounts[id] for id in (row.debit, row.credit) if id in ledger.accounts]
             owners = {pool.owner for pool in pools if pool.kind == "pool"}
             if sides != {"pool", "revenue"} or owners != {f"o:{row.organisation}:pool"}:
                 yield f"request {rid} moves between {sides} of {owners}"

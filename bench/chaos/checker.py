@@ -23,7 +23,10 @@ SHOWN_MAX = 20  # of each check
 CAUSE_S = 30.0  # a rebuild's drift comes at most so long after Redis was lost
 REDIS_LOST = ("kill-redis", "wipe", "flush", "redis-died")
 
-_drift = re.compile(r"^(\S+ \S+?)(?:,(\d+))? .*?(\d+) ucr of drift", re.M)
+# what a rebuild corrected, or what a comparison of a shard at work found
+_drift = re.compile(
+    r"^(\S+ \S+?)(?:,(\d+))? .*?(?:(\d+) ucr of drift|shard \d+ differs from the ledger)", re.M
+)
 
 InRedis = dict[int, RedisShard]
 Check = Callable[["Run"], Iterator[str]]
@@ -144,6 +147,14 @@ def _budgets(run: Run) -> Iterator[str]:
                 has = int(fields.get("bud.u", "0"))
                 if has != used.get((shard, owner), 0):
                     yield f"{owner}: {has} ucr used in Redis, {used.get((shard, owner), 0)} by rows"
+    for budget in run.ledger.budgets:
+        owner = budget.owner.rpartition(":")[0]
+        by_rows = used.get((budget.shard, owner), 0)
+        if budget.used != by_rows:
+            yield f"{owner}: {budget.used} ucr used in the ledger, {by_rows} by rows"
+        has_not = owner not in run.redis[budget.shard].owners and not owner.startswith("w:j:")
+        if budget.used and has_not:
+            yield f"{owner}: {budget.used} ucr used in the ledger, and Redis does not know of it"
 
 
 def _holds(run: Run) -> Iterator[str]:
@@ -210,7 +221,7 @@ def drift_in(logs: Path) -> list[tuple[float, int]]:
     for log in sorted(logs.glob("drain*.log*")):
         for at, millis, ucr in _drift.findall(log.read_text(errors="replace")):
             local = datetime.strptime(at, "%Y-%m-%d %H:%M:%S").astimezone()
-            found.append((local.timestamp() + int(millis or 0) / 1000, int(ucr)))
+            found.append((local.timestamp() + int(millis or 0) / 1000, int(ucr or 1)))
     return [(at, ucr) for at, ucr in found if ucr]
 
 

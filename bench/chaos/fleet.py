@@ -2,7 +2,6 @@
 that tells the checker and the load of them.
 """
 
-import secrets
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from control.settings import ControlSettings
 from proxy import keys
 
 ORGANISATIONS = 96
-PEOPLE = 8
+BUDGET_UCR = 500_000_000_000_000  # of keys, people, organisations: counted, never reached
 POOR_EVERY = 12  # every so many-th organisation has credits for a few requests only
 NARROW_EVERY = 7  # ... and every so many-th may run few requests at a time
 RICH_UCR, POOR_UCR = 2_000_000_000_000, 150_000_000
@@ -69,6 +68,7 @@ MODELS = (
 @dataclass(slots=True)
 class Organisation:
     id: uuid.UUID
+    person: uuid.UUID
     shard: int
     keys: list[keys.Key]
     grant: int
@@ -80,26 +80,27 @@ async def make(
     """Makes everything, and writes `fleet.json` for those who may not ask the product."""
     keyfile = unlock(settings).keys
     async with pool.acquire() as conn, conn.transaction():
-        people = [uuid.uuid4() for _ in range(PEOPLE)]
+        people = [uuid.uuid4() for _ in range(ORGANISATIONS)]
         await conn.executemany(
             "INSERT INTO person (id, email) VALUES ($1, $2)",
             [(person, f"p{n}@chaos.test") for n, person in enumerate(people)],
         )
         await _models(conn, upstream)
-        made = [await _organisation(conn, nth) for nth in range(ORGANISATIONS)]
+        made = [await _organisation(conn, nth, person) for nth, person in enumerate(people)]
         await conn.executemany(
-            "INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4) "
-            "VALUES ($1, $2, $3, 'chaos', $4, $5, $6)",
+            "INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, budget_ucr)"
+            " VALUES ($1, $2, $3, 'chaos', $4, $5, $6, $7)",
             [
                 (
                     key.kid,
                     one.id,
-                    secrets.choice(people),
+                    one.person,
                     keyfile.digest(key.text, keyfile.pepper_version),
                     keyfile.pepper_version,
                     key.text[-4:],
+                    BUDGET_UCR if nth % 2 else None,
                 )
-                for one in made
+                for nth, one in enumerate(made)
                 for key in one.keys
             ],
         )
@@ -108,19 +109,27 @@ async def make(
 
 
 async def _organisation(
-    conn: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", nth: int
+    conn: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", nth: int, person: uuid.UUID
 ) -> Organisation:
     id = uuid.uuid4()
     narrow = PARALLEL_MAX if nth % NARROW_EVERY == 1 else None
     shard = await conn.fetchval(
-        "INSERT INTO organisation (id, name, shard, parallel_max) "
-        "VALUES ($1, 'chaos', nextval('organisation_birth') % 64, $2) RETURNING shard",
+        "INSERT INTO organisation (id, name, shard, parallel_max, budget_ucr) "
+        "VALUES ($1, 'chaos', nextval('organisation_birth') % 64, $2, $3) RETURNING shard",
         id,
         narrow,
+        BUDGET_UCR if nth % 4 == 3 else None,
     )
     amount = POOR_UCR if nth % POOR_EVERY == 5 else RICH_UCR
+    await conn.execute(
+        "INSERT INTO membership (organisation, person, role, budget_ucr) "
+        "VALUES ($1, $2, 'developer', $3)",
+        id,
+        person,
+        BUDGET_UCR if nth % 3 == 2 else None,
+    )
     await ledger.grant(conn, id, amount, "first", "chaos")
-    return Organisation(id, shard, [keys.mint(shard) for _ in range(1 + nth % 2)], amount)
+    return Organisation(id, person, shard, [keys.mint(shard) for _ in range(1 + nth % 2)], amount)
 
 
 async def _models(conn: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", upstream: str) -> None:

@@ -21,6 +21,7 @@ from bench.client import Answer, Client, Failure, Target, connect
 TIMEOUT_S = 40.0
 LEAVES = 0.015  # share of clients that go away
 LEAVES_AFTER_S = 0.25
+OF_A_JOB, JOBS = 0.05, 20  # share of requests that belong to a job; jobs of an organisation
 REFUSED_PAUSE_S = (0.02, 0.15)
 END_S = 30.0
 FLUSH_S = 0.5
@@ -77,6 +78,9 @@ class Caller:
         door = dice.randrange(len(fleet.targets))
         model = dice.choices(fleet.models, fleet.weights)[0]
         request = fleet.targets[door].request(dice.choice(fleet.keys), fleet.bodies[model])
+        if dice.random() < OF_A_JOB:
+            headers = f"x-job-id: job{dice.randrange(JOBS)}\r\nx-job-max-cost: 900000000\r\n"
+            request = request.replace(b"content-type:", headers.encode() + b"content-type:", 1)
         client = self._clients.pop(door, None)
         if client is None or not client.usable:
             client = await connect(fleet.targets[door])

@@ -30,6 +30,7 @@ class Row(NamedTuple):
     source: str
     reason: str
     shard: int
+    job: str | None
 
 
 class Account(NamedTuple):
@@ -48,6 +49,12 @@ class Transfer(NamedTuple):
     ref: str
 
 
+class Budget(NamedTuple):
+    shard: int
+    owner: str  # with its meter
+    used: int
+
+
 class ShardRow(NamedTuple):
     cursor: tuple[int, int]
     generation: int
@@ -63,6 +70,7 @@ class Ledger:
     accounts: dict[int, Account] = field(default_factory=dict)
     transfers: list[Transfer] = field(default_factory=list)
     shards: dict[int, ShardRow] = field(default_factory=dict)
+    budgets: list[Budget] = field(default_factory=list)
     dead_letters: int = 0
 
 
@@ -90,12 +98,12 @@ async def _ledger(conn: "asyncpg.Connection[asyncpg.Record]") -> Ledger:
     found = Ledger()
     query = (
         "SELECT rid::text, phase, kind, debit, credit, cost, organisation::text, kid, person::text,"
-        " model, tokens::text AS tokens, usage_source, reason, shard FROM usage_event"
+        " model, tokens::text AS tokens, usage_source, reason, shard, job FROM usage_event"
     )
     cache: dict[str, tuple[tuple[str, int], ...]] = {}
     async for r in conn.cursor(query, prefetch=ROWS_PER_READ):
         tokens = cache.setdefault(r["tokens"], ()) or _tokens(cache, r["tokens"])
-        row = Row(r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], tokens, r[11], r[12], r[13])
+        row = Row(*tuple(r)[1:10], tokens, *tuple(r)[11:])
         found.rows.setdefault(r["rid"], []).append(row)
     for a in await conn.fetch("SELECT id, kind, shard, owner, debits, credits FROM account"):
         found.accounts[a["id"]] = Account(*tuple(a)[1:])
@@ -107,6 +115,8 @@ async def _ledger(conn: "asyncpg.Connection[asyncpg.Record]") -> Ledger:
         " FROM shard LEFT JOIN outbox_redis o ON o.shard = shard.id GROUP BY shard.id"
     ):
         found.shards[s["id"]] = ShardRow((s[1], s[2]), *tuple(s)[3:])
+    for b in await conn.fetch("SELECT shard, owner, used FROM meter_use"):
+        found.budgets.append(Budget(*b))
     found.dead_letters = await conn.fetchval("SELECT count(*) FROM dead_letter") or 0
     return found
 

@@ -11,6 +11,7 @@ from control import sql
 from control.api.shapes import Output, PlatformAdmin, PlatformAnalyst
 from control.api.write import Act, Done, write
 from control.books.explain import explain as explain_one
+from control.books.rebuild import lacking
 from control.books.verify import verify as verify_all
 from control.database import Connection
 from control.state import state_of
@@ -40,9 +41,25 @@ async def explain(request: Request, caller: PlatformAnalyst, request_id: UUID) -
     return JSONResponse(jsonable_encoder(asdict(life)))
 
 
+class Filling(Output):
+    """How many shards Redis does not hold yet as the ledger knows them."""
+
+    waiting: int
+
+
+@router.get("/rebuild-redis")
+async def rebuild_state(request: Request, caller: PlatformAnalyst) -> Filling:
+    """How far filling Redis has come."""
+    state = state_of(request)
+    rows = await state.pool.fetch(sql.load()["shard_list"])
+    generations = {row["id"]: row["generation"] for row in rows}
+    found, _ = await lacking(state.redis, generations)
+    return Filling(waiting=len(found))
+
+
 @router.post("/rebuild-redis", status_code=202, response_model=Rebuilding)
 async def rebuild_redis(request: Request, caller: PlatformAdmin) -> Response:
-    """Has the drains fill Redis anew from the ledger; until a shard is filled it admits nothing."""
+    """Has the drains fill Redis anew from the ledger; a shard admits nothing while it is filled."""
 
     async def effect(conn: Connection) -> Done:
         raised = await conn.fetch(sql.load()["shard_raise"])

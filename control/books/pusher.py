@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from control import sql
+from control.books.booking import Overtaken
 from control.books.publish import Publisher
 from control.database import Pool
 from control.store import Store, Word
@@ -35,6 +36,8 @@ class Pusher:
         more = await self.publisher.pending(RECORDS_PER_ROUND) == RECORDS_PER_ROUND
         applied = await self.redis.commands([("HGET", at.meta, "adjseq") for at in SHARD_KEYS])
         for row in await self.pool.fetch(sql.load()["shard_list"]):
+            if row["generation"] != self._generations[row["id"]]:
+                raise Overtaken("Redis is to be filled anew, or was by another drain")
             if row["id"] in self._mine and row["outseq"] > int(applied[row["id"]] or 0):
                 more |= await self._push(row["id"], int(applied[row["id"]] or 0))
         return more

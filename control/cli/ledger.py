@@ -8,7 +8,8 @@ import typer
 from control.cli.client import Answer, api
 from control.cli.output import Json, complain, say, show_json
 
-REBUILD_WAIT_S, REBUILD_LOOK_S = 60.0, 0.2
+REBUILD_WAIT_S, REBUILD_LOOK_S = 60.0, 0.1
+FILLING = "/api/v1/admin/ledger/rebuild-redis"
 
 app = typer.Typer(no_args_is_help=True, help="The ledger, to the micro-credit.")
 
@@ -50,18 +51,20 @@ def explain(
 
 @app.command("rebuild-redis", epilog="Example: opscenter ledger rebuild-redis")
 def rebuild_redis(json: Json = False) -> None:
-    """Fill Redis anew from the ledger. Requests are refused with 503 until it is done, mostly
-    within a second; running ones end as usual."""
-    began, answer = time.monotonic(), api().post("/api/v1/admin/ledger/rebuild-redis", {})
-    while not (report := api().get("/api/v1/admin/ledger/verify"))["ok"]:
+    """Fill Redis anew from the ledger. A shard refuses requests with 503 while it is filled,
+    mostly for some milliseconds; running requests end as usual."""
+    began = time.monotonic()
+    api().post(FILLING, {})
+    while api().get(FILLING)["waiting"]:
         if time.monotonic() - began > REBUILD_WAIT_S:
             complain("It is not done yet. Look whether a drain runs: opscenter status")
             raise typer.Exit(1)
         time.sleep(REBUILD_LOOK_S)
+    seconds = time.monotonic() - began
     if json:
-        show_json({**answer, "checks": report["checks"]})
+        show_json({"seconds": round(seconds, 3)})
     else:
-        say(f"filled and verified after {time.monotonic() - began:.1f} s")
+        say(f"filled in {seconds:.1f} s; `opscenter ledger verify` compares both sides")
 
 
 def _show(report: Answer) -> None:
