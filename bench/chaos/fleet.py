@@ -88,8 +88,8 @@ async def make(
         await _models(conn, upstream)
         made = [await _organisation(conn, nth, person) for nth, person in enumerate(people)]
         await conn.executemany(
-            "INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, budget_ucr)"
-            " VALUES ($1, $2, $3, 'chaos', $4, $5, $6, $7)",
+            "INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4,"
+            " budget_ucr) VALUES ($1, $2, $3, 'chaos', $4, $5, $6, $7)",
             [
                 (
                     key.kid,

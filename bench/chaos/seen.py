@@ -103,7 +103,7 @@ async def _ledger(conn: "asyncpg.Connection[asyncpg.Record]") -> Ledger:
     cache: dict[str, tuple[tuple[str, int], ...]] = {}
     async for r in conn.cursor(query, prefetch=ROWS_PER_READ):
         tokens = cache.setdefault(r["tokens"], ()) or _tokens(cache, r["tokens"])
-        row = Row(*tuple(r)[1:10], tokens, *tuple(r)[11:])
+        row = Row._make((*tuple(r)[1:10], tokens, *tuple(r)[11:]))
         found.rows.setdefault(r["rid"], []).append(row)
     for a in await conn.fetch("SELECT id, kind, shard, owner, debits, credits FROM account"):
         found.accounts[a["id"]] = Account(*tuple(a)[1:])
