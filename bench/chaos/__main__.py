@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
@@ -40,7 +41,8 @@ async def run(wanted: Plan, options: argparse.Namespace) -> Outcome:
         began = time.monotonic()
         await _storm(stage, storm, wanted, options.requests, helpers)
         storm_s = time.monotonic() - began
-        drain_s, restless = await come_to_rest(stage, topups)
+        _say(f"the storm is over after {storm_s:.0f} s; now all comes to rest")
+        drain_s, restless = await come_to_rest(stage, topups, _say)
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
@@ -81,9 +83,13 @@ async def _storm(
         if time.monotonic() - shown > PROGRESS_S:
             shown = time.monotonic()
             kills = sum(n for kind, n in storm.done.items() if kind.startswith(("kill-", "wipe")))
-            print(f"{stage.billed():,} billed, {kills} kills", file=sys.stderr, flush=True)
+            _say(f"{stage.billed():,} billed, {kills} kills")
         await asyncio.sleep(0.1)
     await raging
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _tell_deaths(stage: Stage, storm: Storm, began: float) -> None:
@@ -107,8 +113,10 @@ def main() -> int:
     kills = options.kills if options.kills is not None else int(options.seconds / SECONDS_PER_KILL)
     wipes = options.wipes if options.wipes is not None else round(kills * WIPES_SHARE)
     wanted = plan(options.seed, options.seconds, kills, wipes)
-    print(f"{wanted} with {len(wanted.faults)} faults", file=sys.stderr, flush=True)
+    _say(f"{wanted} with {len(wanted.faults)} faults")
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # Postgres dies on purpose here
+    # told to stop, it leaves by the way on which all is tidied up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcome = asyncio.run(run(wanted, options))
     if options.report:
         options.report.write_bytes(orjson.dumps(as_json(outcome), option=orjson.OPT_INDENT_2))

@@ -4,22 +4,25 @@ named time. Looks from outside, with plain clients.
 
 import asyncio
 import signal
+from collections.abc import Callable
 
-import asyncpg
 import redis
 
 from bench.chaos.seen import SHARDS
 from bench.chaos.stage import Stage
-from bench.chaos.topups import TopUps
+from bench.chaos.topups import TROUBLE, TopUps
 
 LOAD_END_S = 45.0
 QUIET_MAX_S = 60.0  # goal: all is drained within this
 GIVEN_UP_S = 150.0  # then it is judged as it is
 STILL_S = 5.0  # nothing has moved for so long: longer than journals wait before they try again
 LOOK_S = 0.25
+SAY_S = 5.0
 
 
-async def come_to_rest(stage: Stage, topups: TopUps) -> tuple[float, str]:
+async def come_to_rest(
+    stage: Stage, topups: TopUps, say: Callable[[str], None]
+) -> tuple[float, str]:
     """How long it took until nothing moved any more, and what still did, if anything."""
     stage.cables.mend()
     for part in stage.parts:
@@ -28,13 +31,16 @@ async def come_to_rest(stage: Stage, topups: TopUps) -> tuple[float, str]:
     loop = asyncio.get_running_loop()
     began = loop.time()
     await topups.finish()
-    moved, before, why = began, "", "not looked at yet"
+    moved, before, why, said = began, "", "not looked at yet", began
     while loop.time() - began < GIVEN_UP_S:
         now, why = await _look(stage)
         if now != before or why:
             moved, before = loop.time(), now
         elif loop.time() - moved >= STILL_S:
             return moved - began, ""
+        if why and loop.time() - said > SAY_S:
+            said = loop.time()
+            say(f"not at rest: {why}")
         await asyncio.sleep(LOOK_S)
     return loop.time() - began, why or "rows still move"
 
@@ -55,7 +61,7 @@ async def _look(stage: Stage) -> tuple[str, str]:
     try:
         books, outseq = await _books(stage)
         busy, adjseq = await asyncio.to_thread(_in_redis, stage.redis.url)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, redis.RedisError, OSError) as problem:
+    except (*TROUBLE, redis.RedisError) as problem:
         return "", f"a server does not answer: {problem}"
     late = sum(adjseq[shard] != seq for shard, seq in outseq.items())
     if late:

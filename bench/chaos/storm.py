@@ -13,15 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import asyncpg
-
 from bench.chaos.parts import Module, Part, Valkey
 from bench.chaos.plan import CABLES, Fault
 from bench.chaos.stage import Stage
-from bench.chaos.topups import TopUps
+from bench.chaos.topups import TROUBLE, TopUps
 from control.store import AWAY, Store
 
-TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 FAULT_S = 120.0  # the longest that carrying out one fault may take, beyond its own time
 BALLAST_STEP = 2**20
 

@@ -15,6 +15,14 @@ from control.books import ledger
 from control.database import Pool
 
 REPEATS_MAX = 3
+# what asyncpg raises when its server is killed, also in the middle of giving a connection back
+TROUBLE = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 @dataclass(slots=True)
@@ -69,5 +77,5 @@ class TopUps:
         while self._due:
             try:
                 await self.turn()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except TROUBLE:
                 continue

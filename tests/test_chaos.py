@@ -1,0 +1,35 @@
+"""A short storm over real processes: killed, wiped, cut and stopped while they charge. It demands
+nothing of time, only that in the end every credit is where it belongs.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED, SECONDS, KILLS, WIPES = 20, 25, 42, 7
+LONGEST_S = 420  # a machine may be slow; a storm that hangs ends here
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="faults are made by Linux' means")
+def test_no_credit_is_lost_in_a_storm(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    words = [f"--seed={SEED}", f"--seconds={SECONDS}", f"--kills={KILLS}", f"--wipes={WIPES}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.chaos", *words, "--connections=24", f"--report={report}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    assert report.exists(), done.stderr
+    outcome = orjson.loads(report.read_bytes())
+    assert outcome["ok"], done.stdout
+    assert outcome["counts"]["billed"] > 0
+    # a fault that finds its victim dead already is not counted
+    assert outcome["kills"] >= 40, outcome["faults_that_found_no_victim"]
+    assert outcome["faults"]["wipe"] == WIPES
