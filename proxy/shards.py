@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.pipe import Pipe, RedisDown, Reply
+from proxy.cluster import Redis
+from proxy.pipe import RedisDown, Reply
 from proxy.scripts import DONE_PREFIX, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
 from proxy.types import Meter
 
@@ -68,7 +69,7 @@ ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM = 5, 4  # places among KEYS
 class Shards:
     """Scripts on the shards of one Redis."""
 
-    def __init__(self, pipe: Pipe, lease_ms: int, backlog_max: int) -> None:
+    def __init__(self, pipe: Redis, lease_ms: int, backlog_max: int) -> None:
         self.pipe = pipe
         self.lease_ms = lease_ms
         self.backlog_max = backlog_max
@@ -186,7 +187,7 @@ class SettleCall:
 
     __slots__ = ("args", "keys", "pipe")
 
-    def __init__(self, pipe: Pipe, keys: Sequence[bytes], args: Sequence[bytes | int]) -> None:
+    def __init__(self, pipe: Redis, keys: Sequence[bytes], args: Sequence[bytes | int]) -> None:
         self.pipe, self.keys, self.args = pipe, keys, args
 
     async def send(self) -> str:

@@ -15,13 +15,13 @@ import uvloop
 
 from proxy.address import RedisUrlError
 from proxy.admit import Admission
+from proxy.cluster import Redis
 from proxy.flow import Flow
 from proxy.head import BoundedHead
 from proxy.http1 import Client
 from proxy.journal import Journal
 from proxy.keyfile import KeyFile, KeyFileError
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
-from proxy.pipe import Pipe
 from proxy.server import Door
 from proxy.settings import Settings, SettingsError, load
 from proxy.settle import Settler
@@ -46,7 +46,7 @@ class Worker:
         self,
         settings: Settings,
         metrics: Metrics,
-        pipe: Pipe,
+        pipe: Redis,
         client: Client,
         flow: Flow,
         journal: Journal,
@@ -126,7 +126,7 @@ class Worker:
 
 
 def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
-    pipe = Pipe(
+    pipe = Redis(
         settings.redis,
         connections=settings.redis_connections,
         connect_ms=settings.redis_connect_ms,

@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import orjson
 import pytest
 
 from control.books import drift, ledger
@@ -13,7 +14,7 @@ from control.books.booking import Overtaken
 from control.books.drain import Drain
 from control.books.explain import explain
 from control.books.verify import verify
-from proxy.scripts import SHARD_KEYS, ShardKeys
+from proxy.scripts import DONE_PREFIX, SHARD_KEYS, ShardKeys
 from tests.door_stage import DoorStage, door, until
 
 GRANT = 10_000_000_000
@@ -87,6 +88,30 @@ async def test_a_drain_killed_between_commit_and_acknowledgement_books_nothing_t
     at = await keys_of(stage)
     assert await stage.redis.commands([("XLEN", at.usage), ("HLEN", at.tomb)]) == [0, 0]
     assert await stage.pool.fetchval("SELECT count(*) FROM outbox_redis") == 1  # the grant alone
+
+
+async def test_what_a_server_of_an_older_clock_wrote_is_not_told_as_booked(
+    stage: DoorStage,
+) -> None:
+    """It stands before the cursor and was never read: its worker must settle it again."""
+    await served(stage, 1)
+    at = await keys_of(stage)
+    [[_, entry]] = await stage.redis.command("XRANGE", at.usage, "-", "+")
+    said = dict(zip(entry[::2], entry[1::2], strict=True))
+    await stage.drain.streams.drain_once()
+    told = DONE_PREFIX + orjson.loads(said[b"e"])["i"].encode()
+    before = await stage.redis.command("XLEN", told)
+    unread = said | {b"r": b"01a1fb80-268c-769f-9090-4b157d2ab46c"}
+    words = [word for pair in unread.items() for word in pair]
+    await stage.redis.commands([("DEL", at.usage), ("XADD", at.usage, "1-1", *words)])
+    await Drain(stage.pool, stage.redis, lease_ms=12_000).prepare()
+    assert await stage.redis.commands([("XLEN", at.usage), ("XLEN", told)]) == [0, before]
+    keys = [at.meta, at.hold, at.lease, at.tomb, at.usage]
+    again = [unread[name] for name in (b"r", b"k", b"c", b"p", b"b", b"h", b"e")]
+    assert await stage.redis.run("settle", keys, *again) == [b"OK", b"1"]
+    await stage.quiesce()
+    assert await balance(stage) == GRANT - 2 * COST
+    await agreed(stage)
 
 
 async def test_a_drain_that_was_overtaken_writes_nothing(stage: DoorStage) -> None:

@@ -109,8 +109,9 @@ class Drain:
 
     async def _push(self) -> float:
         more = await self.pusher.push_once()
-        if await rebuild.missing(self.redis, self.generations):
-            raise Overtaken("Redis has lost a shard")
+        if (await rebuild.lacking(self.redis, self.generations))[0]:
+            self._in_trouble = True  # proxies could not renew their leases either
+            raise Overtaken("Redis has lost a shard, or another server keeps it now")
         return 0 if more else PUSH_ROUND_S
 
     async def _reap(self) -> float:

@@ -27,11 +27,12 @@ class Reaper:
         """Ends holds whose lease is over; how many."""
         if asyncio.get_running_loop().time() < self._from:
             return 0
-        seconds, micros = await self.redis.command("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
-        over = ("-inf", now_ms, "LIMIT", 0, REAPED_PER_SHARD)
         mine = [SHARD_KEYS[shard] for shard in sorted(self._mine)]
-        expired = await self.redis.commands([("ZRANGEBYSCORE", k.lease, *over) for k in mine])
+        clocks = zip(mine, await self.redis.times_ms([k.lease for k in mine]), strict=True)
+        limit = ("LIMIT", 0, REAPED_PER_SHARD)
+        expired = await self.redis.commands(
+            [("ZRANGEBYSCORE", at.lease, "-inf", now_ms, *limit) for at, now_ms in clocks]
+        )
         ended = 0
         for at, rids in zip(mine, expired, strict=True):
             if rids:

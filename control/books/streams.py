@@ -5,6 +5,7 @@ compare-and-set lets several drains run.
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import asyncpg
 
@@ -39,7 +40,10 @@ class Streams:
         self._mine = mine
 
     async def prepare(self) -> None:
-        """Learns the cursors, and acknowledges what was booked and not acknowledged."""
+        """Learns the cursors, and acknowledges what was booked and not acknowledged. Of what stands
+        before a cursor only that is told which the ledger has: a promoted server whose clock is
+        behind may have written there what was never read. Its workers settle that again.
+        """
         for row in await self.pool.fetch(sql.load()["shard_list"]):
             self.cursors[row["id"]] = (row["cursor_ms"], row["cursor_seq"])
         found = await self.redis.commands(
@@ -48,7 +52,13 @@ class Streams:
         for (shard, cursor), rows in zip(self.cursors.items(), found, strict=True):
             if old := _entries(rows):
                 await self._ack({shard: cursor}, {shard: [f.get(b"r", b"") for _, f in old]})
-                await self._tell([(shard, *entry) for entry in old])
+                await self._tell(await self._known([(shard, *entry) for entry in old]))
+
+    async def _known(self, raw: Sequence[Raw]) -> list[Raw]:
+        """Those that the ledger has booked or put aside."""
+        asked = [(s, _text(sid), _rid(f), f.get(b"k") == b"orphan") for s, sid, f in raw]
+        rows = await self.pool.fetch(sql.load()["usage_known"], *zip(*asked, strict=True))
+        return [raw[row["nth"] - 1] for row in rows]
 
     async def drain_once(self) -> int:
         """Books what the streams hold now, at most one batch; how many entries."""
@@ -135,6 +145,13 @@ class Streams:
         for reply in await self.redis.run_all(calls):
             if reply[0] != b"OK":
                 raise Overtaken("a shard has another generation")
+
+
+def _rid(fields: Mapping[bytes, bytes]) -> UUID | None:
+    try:
+        return UUID(fields.get(b"r", b"").decode())
+    except ValueError:
+        return None
 
 
 def _entries(rows: list[tuple[bytes, list[bytes]]]) -> list[tuple[Cursor, dict[bytes, bytes]]]:

@@ -78,6 +78,13 @@ SELECT kind, id FROM outbox_record ORDER BY at LIMIT $1
 -- name: usage_booked
 SELECT rid, phase, kind, cost FROM usage_event WHERE rid = ANY($1::uuid[])
 
+-- name: usage_known
+-- Which of these entries are booked or put aside. An orphan does not stand for a charge.
+SELECT e.nth
+FROM unnest($1::smallint[], $2::text[], $3::uuid[], $4::boolean[]) WITH ORDINALITY AS e (shard, sid, rid, orphan, nth)
+WHERE EXISTS (SELECT FROM usage_event u WHERE u.rid = e.rid AND (u.kind <> 'orphan' OR e.orphan))
+   OR EXISTS (SELECT FROM dead_letter d WHERE d.shard = e.shard AND d.sid = e.sid)
+
 -- name: usage_partitions
 SELECT usage_event_partitions(2)
 
