@@ -100,10 +100,7 @@ class Books:
             await _apply(conn, batch)
             for shard, sid, raw, reason in poison:
                 await conn.execute(sql.load()["dead_letter_add"], shard, _text(sid), raw, reason)
-            for shard, end in ends.items():
-                moved = await conn.fetchval(sql.load()["shard_move"], shard, *cursors[shard], *end)
-                if moved is None:
-                    raise Overtaken(f"shard {shard}")
+            await _move_cursors(conn, ends, cursors)
         return ends
 
     async def _lock(
@@ -125,22 +122,17 @@ class Books:
         self, conn: Connection, entries: Sequence[Entry]
     ) -> dict[tuple[int, str], tuple[int, int]]:
         """For each pool: its account and the revenue account of its shard."""
-        found = {}
-        for shard, owner in sorted({(e.shard, e.owner) for e in entries}):
-            pool = await self._account(conn, "pool", shard, owner)
-            found[shard, owner] = (pool, await self._account(conn, "revenue", shard, ""))
-        return found
-
-    async def _account(self, conn: Connection, kind: str, shard: int, owner: str) -> int:
-        name = (kind, shard, owner)
-        id = self._accounts.get(name)
-        if id is None:
-            # remembered only when it was there already: this transaction may still roll back
-            id = await conn.fetchval(sql.load()["account_find"], *name)
-            if id is None:
-                return await ledger.account(conn, *name)
-            self._accounts[name] = id
-        return id
+        pools = sorted({(e.shard, e.owner) for e in entries})
+        names = {("pool", *pool) for pool in pools} | {("revenue", s, "") for s, _ in pools}
+        if unknown := sorted(names - self._accounts.keys()):
+            for row in await conn.fetch(
+                sql.load()["account_ids"], *map(list, zip(*unknown, strict=True))
+            ):
+                self._accounts[row["kind"], row["shard"], row["owner"]] = row["id"]
+        # what is made now is not remembered: this transaction may still roll back
+        fresh = {n: await ledger.account(conn, *n) for n in sorted(names - self._accounts.keys())}
+        ids = {**fresh, **{name: self._accounts[name] for name in names - fresh.keys()}}
+        return {(s, o): (ids["pool", s, o], ids["revenue", s, ""]) for s, o in pools}
 
 
 def _ends(
@@ -157,6 +149,15 @@ async def _booked(conn: Connection, entries: Sequence[Entry]) -> dict[UUID, list
     for row in await conn.fetch(sql.load()["usage_booked"], [e.rid for e in entries]):
         found.setdefault(row["rid"], []).append(Booked(row["phase"], row["kind"], row["cost"]))
     return found
+
+
+async def _move_cursors(
+    conn: Connection, ends: Mapping[int, Cursor], cursors: Mapping[int, Cursor]
+) -> None:
+    steps = [(shard, *cursors[shard], *end) for shard, end in sorted(ends.items())]
+    moved = await conn.fetch(sql.load()["shard_move"], *map(list, zip(*steps, strict=True)))
+    if left := ends.keys() - {row["id"] for row in moved}:
+        raise Overtaken(f"shards {sorted(left)}")
 
 
 def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int) -> None:
@@ -195,9 +196,9 @@ def _row(entry: Entry, verdict: Verdict, debit: int, credit: int, amount: int) -
         debit,
         credit,
         amount,
-        UUID(event["o"]),
+        event["o"],
         event["k"],
-        UUID(event["u"]),
+        event["u"],
         event["m"],
         event.get("p", ""),
         event.get("d", 0),

@@ -18,7 +18,7 @@ from control.books.publish import Publisher
 from control.books.pusher import Pusher
 from control.books.reaper import Reaper
 from control.books.share import Share
-from control.books.streams import ENTRIES_PER_SHARD, Streams
+from control.books.streams import Streams
 from control.database import AWAY as POSTGRES_AWAY
 from control.database import Pool, connect_patiently
 from control.settings import ControlSettings
@@ -30,6 +30,7 @@ from proxy.scripts import SHARD_KEYS
 log = logging.getLogger("opscenter.control.books.drain")
 
 IDLE_FIRST_S, IDLE_MAX_S = 0.01, 0.2
+BUSY_ENTRIES = 500  # a batch of so many is followed by the next without a pause
 PUSH_ROUND_S = 1.0  # at the latest; a notification wakes it at once
 REAP_ROUND_S = 1.0
 SHARE_ROUND_S = 1.0
@@ -105,7 +106,7 @@ class Drain:
     async def _drain(self) -> float:
         count = await self.streams.drain_once()
         self._idle_s = IDLE_FIRST_S if count else min(self._idle_s * 1.5, IDLE_MAX_S)
-        return 0 if count >= ENTRIES_PER_SHARD else self._idle_s
+        return 0 if count >= BUSY_ENTRIES else self._idle_s
 
     async def _push(self) -> float:
         more = await self.pusher.push_once()

@@ -20,7 +20,7 @@ log = logging.getLogger("opscenter.control.books.streams")
 
 TOLD_KEPT, TOLD_LIFE_S = 10_000, 3_600  # of what a worker is told: batches, and for how long
 _instance = re.compile(rb'"i":"([0-9a-f]{16})"').search
-ENTRIES_PER_SHARD = 500  # of one batch
+ENTRIES_PER_BATCH = 4_000  # of all shards together: one transaction
 BAD_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 Raw = tuple[int, Cursor, Mapping[bytes, bytes]]  # shard, id, fields
@@ -63,8 +63,10 @@ class Streams:
     async def drain_once(self) -> int:
         """Books what the streams hold now, at most one batch; how many entries."""
         shards = sorted(self._mine)
-        found = await self.redis.commands([self._read(shard) for shard in shards])
-        pairs = zip(shards, found, strict=True)
+        waiting = await self.redis.commands([("XLEN", SHARD_KEYS[s].usage) for s in shards])
+        shares = portions(dict(zip(shards, waiting, strict=True)), ENTRIES_PER_BATCH)
+        found = await self.redis.commands([self._read(*share) for share in shares.items()])
+        pairs = zip(shares, found, strict=True)
         raw = [(shard, *entry) for shard, rows in pairs for entry in _entries(rows)]
         if not raw:
             return 0
@@ -77,9 +79,9 @@ class Streams:
         await self._tell(raw)
         return len(raw)
 
-    def _read(self, shard: int) -> Command:
+    def _read(self, shard: int, count: int) -> Command:
         after = "(" + _text(self.cursors[shard])
-        return ("XRANGE", SHARD_KEYS[shard].usage, after, "+", "COUNT", ENTRIES_PER_SHARD)
+        return ("XRANGE", SHARD_KEYS[shard].usage, after, "+", "COUNT", count)
 
     async def take(self, shards: Sequence[int]) -> None:
         """Shards that another drain has worked on until now."""
@@ -145,6 +147,18 @@ class Streams:
         for reply in await self.redis.run_all(calls):
             if reply[0] != b"OK":
                 raise Overtaken("a shard has another generation")
+
+
+def portions(waiting: Mapping[int, int], most: int) -> dict[int, int]:
+    """How many entries of each shard make a batch: equal parts, and what short streams leave over
+    goes to the longer ones, so that one busy shard fills the batch and never keeps out the others.
+    """
+    shares, left = dict[int, int](), most
+    shards = sorted((shard for shard in waiting if waiting[shard]), key=waiting.__getitem__)
+    for nth, shard in enumerate(shards):
+        shares[shard] = min(waiting[shard], max(left // (len(shards) - nth), 1))
+        left -= shares[shard]
+    return shares
 
 
 def _rid(fields: Mapping[bytes, bytes]) -> UUID | None:

@@ -3,6 +3,11 @@
 -- name: account_find
 SELECT id FROM account WHERE kind = $1 AND shard = $2 AND owner = $3
 
+-- name: account_ids
+SELECT a.kind, a.shard, a.owner, a.id
+FROM unnest($1::text[], $2::smallint[], $3::text[]) AS n (kind, shard, owner)
+JOIN account a ON a.kind = n.kind AND a.shard = n.shard AND a.owner = n.owner
+
 -- name: account_add
 INSERT INTO account (kind, shard, owner) VALUES ($1, $2, $3)
 ON CONFLICT (kind, shard, owner) DO NOTHING
@@ -21,10 +26,12 @@ SELECT id, cursor_ms, cursor_seq, generation, outseq FROM shard WHERE id = ANY($
 SELECT id, cursor_ms, cursor_seq, generation, outseq FROM shard ORDER BY id
 
 -- name: shard_move
--- Compare and set: no row when another drain has moved the cursor since it was read.
-UPDATE shard SET cursor_ms = $4, cursor_seq = $5
-WHERE id = $1 AND cursor_ms = $2 AND cursor_seq = $3
-RETURNING id
+-- Compare and set: no row for a shard whose cursor another drain has moved since it was read.
+UPDATE shard s SET cursor_ms = m.to_ms, cursor_seq = m.to_seq
+FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+  AS m (id, from_ms, from_seq, to_ms, to_seq)
+WHERE s.id = m.id AND s.cursor_ms = m.from_ms AND s.cursor_seq = m.from_seq
+RETURNING s.id
 
 -- name: shard_outseq
 UPDATE shard SET outseq = outseq + $2 WHERE id = $1 RETURNING outseq
