@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,20 +155,24 @@ async def door(
     wanted = settings.load(environ)
     wanted.run_dir.mkdir(mode=0o700, exist_ok=True)
     unlock(wanted)
-    pool, redis = await connect(wanted), Store(wanted.redis)
-    async with pool.acquire() as conn:
-        first = await bootstrap.setup(wanted, conn)
-    assert first is not None
-    drain = Drain(pool, redis, wanted.lease_ms)
-    await drain.prepare()
-    assert await drain.publisher.snapshot()
-    await drain.pusher.push_once()
-    keyfile = KeyFile.load(wanted.proxy_keys)
-    made = worker.build(wanted, keyfile, in_memory())
-    async with _serving(made) as url, httpx2.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
+    async with AsyncExitStack() as stack:
+        # what is open is closed also when the rest of the stage cannot be made
+        pool, redis = await connect(wanted), Store(wanted.redis)
+        stack.callback(pool.terminate)
+        stack.push_async_callback(redis.close)
+        async with pool.acquire() as conn:
+            first = await bootstrap.setup(wanted, conn)
+        assert first is not None
+        drain = Drain(pool, redis, wanted.lease_ms)
+        await drain.prepare()
+        assert await drain.publisher.snapshot()
+        await drain.pusher.push_once()
+        keyfile = KeyFile.load(wanted.proxy_keys)
+        made = worker.build(wanted, keyfile, in_memory())
+        url = await stack.enter_async_context(_serving(made))
+        client = httpx2.AsyncClient(base_url=url, timeout=PATIENCE_S)
+        http = await stack.enter_async_context(client)
         yield DoorStage(url, first, made, drain, pool, redis, keyfile, http)
-    await redis.close()
-    pool.terminate()
 
 
 @asynccontextmanager
