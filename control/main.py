@@ -151,6 +151,8 @@ async def keep_tidy(state: State) -> None:
             await state.pool.execute(query["idempotency_prune"])
         except (asyncpg.PostgresError, *AWAY) as problem:
             log.warning("tidying waits for PostgreSQL: %s", problem)
+        except Exception:
+            log.exception("tidying met what it does not know, and is tried again")
         await asyncio.sleep(TIDY_EVERY_S)
 
 
@@ -164,6 +166,8 @@ async def keep_snapshot(state: State) -> None:
                 state.counters.snapshot_published_at = time.time()
         except (asyncpg.PostgresError, *AWAY, *REDIS_AWAY) as trouble:
             problem = str(trouble) or type(trouble).__name__
+        except Exception as unknown:  # without a snapshot no proxy serves: never give up
+            problem = repr(unknown)
         if problem and problem != told:
             log.warning("the snapshot waits to be published: %s", problem)
         told = problem

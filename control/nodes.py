@@ -81,8 +81,7 @@ class Node:
         connection = await self._connection()
         loop, replies = asyncio.get_running_loop(), list[Reply]()
         try:
-            packed = connection.pack_commands(sent)
-            await connection.send_packed_command(packed, check_health=False)
+            await self._write(connection, sent)
             for _ in sent:
                 deadline.reschedule(loop.time() + ANSWER_TIMEOUT_S)
                 try:
@@ -95,6 +94,14 @@ class Node:
         finally:
             await self._pool.release(connection)
         return replies
+
+    async def _write(self, connection: "redis.asyncio.Connection", sent: Sequence[Command]) -> None:
+        packed = connection.pack_commands(sent)
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+        except RuntimeError as closed:  # how uvloop says it; the others in the pool ended with it
+            await self._pool.disconnect(inuse_connections=False)
+            raise NotSent(f"Redis at {self.name} had ended the connection") from closed
 
     async def _connection(self) -> "redis.asyncio.Connection":
         try:

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from control import bootstrap, database, main, settings
+from control.books.publish import Publisher
 from control.cli.client import Api
 from control.listen import StartError
 from control.migrate import SchemaError
@@ -100,6 +101,25 @@ async def test_the_snapshot_is_published_at_start_and_after_a_loss(
         await published(redis, key)
         await redis.command("DEL", key)
         await published(redis, key)
+    await redis.close()
+
+
+async def test_the_snapshot_is_published_after_any_trouble(
+    home: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it no proxy serves, so nothing may end the loop that sees to it."""
+    redis, troubles = Store(redis_url), ["the handler is closed"]
+    current = Publisher.snapshot_current
+
+    async def troubled(publisher: Publisher) -> bool:
+        if troubles:
+            raise RuntimeError(troubles.pop())
+        return await current(publisher)
+
+    monkeypatch.setattr(Publisher, "snapshot_current", troubled)
+    async with running(home, database_url, redis_url):
+        await published(redis, SNAPSHOT_KEY.decode())
+    assert not troubles
     await redis.close()
 
 
