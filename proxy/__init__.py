@@ -3,6 +3,7 @@
 request -> admit -> route -> upstream -> relay -> settle      the sentence is flow.py
 
 the steps       request  admit  route  upstream  relay  settle, errors and answers around them
+beside them     keep (holds of what runs), journal (what has to be settled)
 the client's    server (ASGI), worker (one process), supervisor and fleet (all of a machine)
 Redis           pipe (connections), shards (what a script means), scripts and lua/ (the scripts)
 providers       http1 and connection (the wire), providers/ (five questions each)

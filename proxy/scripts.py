@@ -11,6 +11,7 @@ from proxy.keys import SHARDS
 
 FOLDER = Path(__file__).with_name("lua")
 DONE_PREFIX = b"{ops}:done:"  # streams, one per proxy worker: request ids that are in the ledger
+REVOKED_KEY = b"{ops}:revoked"  # stream: the newest records whose running requests have to end
 SNAPSHOT_KEY = b"{ops}:snapshot"  # hash: section -> body, and `manifest`
 
 

@@ -9,16 +9,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from proxy.errors import ClientGone, NotReady
 from proxy.journal import Entry, Journal, JournalError
+from proxy.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.pricing import cost_ucr, worst_ucr
-from proxy.relay import estimate
 from proxy.shards import Renewal, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
 
@@ -30,28 +30,21 @@ REDRIVEN_AT_ONCE = 500
 FIRST_ID = b"0-0"
 
 
-class Running(NamedTuple):
-    ticket: Ticket
-    call: Call
-    outcome: Outcome
-    task: "asyncio.Task[object]"
-
-
 class Settler:
-    """Holds of running requests kept, ended ones settled until the ledger has them."""
+    """Requests from their hold to their settlement, which is repeated until the ledger has it."""
 
     def __init__(self, shards: Shards, metrics: Metrics, journal: Journal) -> None:
         self._shards = shards
         self._metrics = metrics
         self._journal = journal
         self._sending: set[asyncio.Task[None]] = set()
-        self._running: dict[str, Running] = {}
+        self.keeper = Keeper(shards, metrics, journal)
         self._sent_at: dict[str, float] = {}  # settled and not confirmed; oldest first
 
     @property
     def running(self) -> int:
         """Requests that hold something just now."""
-        return len(self._running)
+        return len(self.keeper.running)
 
     @property
     def ready(self) -> bool:
@@ -69,11 +62,11 @@ class Settler:
             log.error("%s: nothing is admitted until it can", problem)
             raise NotReady from None
         finally:
-            self._running[ticket.rid] = Running(ticket, call, outcome, task)
+            self.keeper.running[ticket.rid] = Running(ticket, call, outcome, task)
 
     def finish(self, ticket: Ticket, outcome: Outcome, started_ns: int, call: Call) -> int:
         """Hands the request to the ledger; returns what it cost."""
-        self._running.pop(ticket.rid, None)
+        self.keeper.running.pop(ticket.rid, None)
         cost = cost_ucr(outcome.usage.tokens, ticket.price) if outcome.kind == "settled" else 0
         used = {
             "k": outcome.kind,
@@ -98,7 +91,7 @@ class Settler:
     async def extend(self, ticket: Ticket, call: Call, outcome: Outcome, tokens: int) -> bool:
         """Holds a stream's next slice; False where the credits do not carry it."""
         extra = worst_ucr(0, tokens, ticket.price)
-        row = Renewal(ticket.rid, ticket.owners, _so_far(ticket, call, outcome), extra)
+        row = Renewal(ticket.rid, ticket.owners, so_far(ticket, call, outcome), extra)
         try:
             [answer] = await self._shards.renew(ticket.shard, [row])
         except RedisDown:
@@ -107,7 +100,7 @@ class Settler:
         if answer == "GONE":
             raise NotReady  # what was held is all that this stream may use
         if answer == "REVOKED":
-            self._cut(ticket.rid)
+            self.keeper.cut(ticket.rid)
         elif answer == "OK":
             outcome.extended_ucr += extra
         return answer != "FUNDS"
@@ -118,16 +111,6 @@ class Settler:
             await asyncio.wait(list(self._sending), timeout=seconds)
 
     # loops ---------------------------------------------------------------------------
-
-    async def keep_holds(self, period_s: float) -> None:
-        """Renews what runs longer than the period, one call per shard."""
-        while True:
-            await asyncio.sleep(period_s)
-            by_shard: dict[int, list[Running]] = {}
-            for running in self._running.values():
-                by_shard.setdefault(running.ticket.shard, []).append(running)
-            for shard, together in by_shard.items():
-                await self._renew(shard, together)
 
     async def confirm(self, ready: Callable[[], bool]) -> None:
         """Takes over from dead workers, forgets what the ledger has, repeats what it has not."""
@@ -179,30 +162,6 @@ class Settler:
             self._send(rid, entry.admitted, used)
         if taken:
             log.info("%d requests that an earlier worker left are settled here", taken)
-
-    async def _renew(self, shard: int, together: list[Running]) -> None:
-        rows = []
-        for running in together:
-            cost = _so_far(running.ticket, running.call, running.outcome)
-            rows.append(Renewal(running.ticket.rid, running.ticket.owners, cost, 0))
-            try:
-                self._journal.checkpoint(running.ticket.rid, cost)
-            except JournalError as problem:
-                log.error("%s", problem)
-        try:
-            answers = await self._shards.renew(shard, rows)
-        except RedisDown:
-            self._metrics.add(self._metrics.redis_failures)
-            return
-        for running, answer in zip(together, answers, strict=True):
-            if answer == "REVOKED":
-                self._cut(running.ticket.rid)
-
-    def _cut(self, rid: str) -> None:
-        running = self._running.get(rid)
-        if running is not None:
-            running.outcome.revoked = True
-            running.task.cancel()
 
     # sending ------------------------------------------------------------------------
 
@@ -289,10 +248,3 @@ def _readdressed(entry: Entry, instance: str) -> dict[str, Any]:
         "h": entry.admitted["h"],
         "e": orjson.dumps(event).decode(),
     }
-
-
-def _so_far(ticket: Ticket, call: Call, outcome: Outcome) -> int:
-    """What a stream has cost until now, by what was delivered."""
-    if outcome.delivered is None:
-        return 0
-    return cost_ucr(estimate(call, outcome.delivered.content_bytes).tokens, ticket.price)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from proxy.cluster import Redis
 from proxy.pipe import RedisDown, Reply
-from proxy.scripts import DONE_PREFIX, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
+from proxy.scripts import DONE_PREFIX, REVOKED_KEY, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
 from proxy.types import Meter
 
 KEY_FIELDS = (b"ver", b"st", b"body", b"digest", b"exp")
@@ -168,6 +168,11 @@ class Shards:
             truths += filter(None, ended.decode().split(","))
             orphans += filter(None, reaped.decode().split(","))
         return Persisted(rows[-1][0] if rows else after, truths, orphans)
+
+    async def revoked(self, after: bytes) -> tuple[bytes, set[bytes]]:
+        """Records of keys and organisations that were revoked, told after `after`."""
+        rows = await self.pipe.execute(b"XRANGE", REVOKED_KEY, b"(" + after, b"+")
+        return (rows[-1][0] if rows else after), {name for _, (_, name) in rows}
 
     async def snapshot_version(self) -> int:
         version = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")

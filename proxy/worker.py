@@ -72,7 +72,8 @@ class Worker:
         await self.pipe.start()
         keepers = [
             asyncio.create_task(self.flow.current.keep()),
-            asyncio.create_task(self.flow.settler.keep_holds(self.settings.renew_ms / 1000)),
+            asyncio.create_task(self.flow.settler.keeper.keep(self.settings.renew_ms / 1000)),
+            asyncio.create_task(self.flow.settler.keeper.hear()),
             asyncio.create_task(self.flow.settler.confirm(lambda: self.pipe.up)),
             asyncio.create_task(self._beat()),
         ]

@@ -15,11 +15,12 @@ import orjson
 from control import sql
 from control.database import Connection, Pool
 from control.store import AWAY, Call, Store, Word
-from proxy.scripts import SHARD_KEYS, SNAPSHOT_KEY
+from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
 
 log = logging.getLogger("opscenter.control.books.publish")
 
 RECORDS_PER_TRIP = 500
+REVOKED_KEPT = 10_000  # names that proxies may not have heard yet
 POOL_WAIT_S, POOL_LOOK_S = 1.0, 0.005  # for the drain, which alone applies changes of pools
 
 
@@ -101,11 +102,24 @@ class Publisher:
             try:
                 for call in await _record_calls(conn, kind, id):
                     await self._redis.run(call[0], call[1], *call[2])
+                    if _revokes(call):
+                        await self._tell_revoked(call[1][0])
             except AWAY as problem:
                 log.warning("record %s:%s not published: %s", kind, id, problem)
                 await conn.execute(query["outbox_record_add"], kind, id)
                 return False
         return True
+
+    async def _tell_revoked(self, record: bytes) -> None:
+        """Proxies end what runs by it at once rather than with its next renewal."""
+        kept = ("MAXLEN", "~", REVOKED_KEPT)
+        await self._redis.command("XADD", REVOKED_KEY, *kept, "*", "n", record)
+
+
+def _revokes(call: Call) -> bool:
+    """Whether it publishes a key or an organisation that admits nothing any more."""
+    _, what, status, *_ = call[2]
+    return what == "st" and status != "active"
 
 
 async def _record_calls(conn: Connection, kind: str, id: str) -> list[Call]:
