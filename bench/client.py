@@ -3,11 +3,14 @@
 import asyncio
 import ssl
 from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
+
+from bench.pace import Read
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 CONNECT_S = 5.0
@@ -47,14 +50,22 @@ class Target:
 
 @dataclass(slots=True)
 class Answer:
-    """What came back; times count from the sending, `gaps_s` lie between two reads of it."""
+    """What came back; times count from the sending. `reads`: when, and bytes of the body by then."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
-    first_byte_s: float = 0.0
     total_s: float = 0.0
-    gaps_s: list[float] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+
+    @property
+    def first_byte_s(self) -> float:
+        return self.reads[0][0] if self.reads else 0.0
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Between two reads."""
+        return [later - sooner for (sooner, _), (later, _) in pairwise(self.reads)]
 
 
 class Failure(Exception):
@@ -72,7 +83,6 @@ class Client(asyncio.Protocol):
     async def call(self, request: bytes, timeout_s: float) -> Answer:
         """Sends and waits for the whole answer; raises Failure."""
         self._answer, self._parser = Answer(), httptools.HttpResponseParser(self)
-        self._last_read = 0.0
         self._waiting = self._new_future()
         self._started = perf_counter()
         self._transport.write(request)
@@ -97,16 +107,12 @@ class Client(asyncio.Protocol):
         if self._waiting is None or self._waiting.done():
             self.close()  # bytes that nobody asked for
             return
-        now = perf_counter()
-        if not self._last_read:
-            self._answer.first_byte_s = now - self._started
-        else:
-            self._answer.gaps_s.append(now - self._last_read)
-        self._last_read = now
+        answer, since = self._answer, perf_counter() - self._started
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail("answer is not HTTP")
+        answer.reads.append((since, len(answer.body)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail("connection reset" if exc else "connection closed")

@@ -20,6 +20,7 @@ import uvloop
 
 from bench.client import Answer, Client, Failure, Target, connect
 from bench.histogram import Histogram
+from bench.pace import lateness
 
 REQUESTS_MAX = 100_000_000
 CONNECTIONS_MAX = 4096
@@ -46,6 +47,7 @@ class Load:
     prompt: str = "Say something."
     tokens_max: int | None = None
     wait_when_told: bool = False  # obey Retry-After
+    piece_s: float = 0.0  # the provider's pause between two pieces: then lateness is told
 
     def body(self) -> bytes:
         fields: dict[str, object] = {
@@ -71,6 +73,7 @@ class Result:
     latency: Histogram = field(default_factory=Histogram)
     first_byte: Histogram = field(default_factory=Histogram)
     gap: Histogram = field(default_factory=Histogram)
+    lateness: Histogram = field(default_factory=Histogram)  # of pieces, see `bench.pace`
 
     @property
     def per_second(self) -> float:
@@ -191,6 +194,9 @@ class _Drive:
         result.first_byte.add(answer.first_byte_s)
         for gap in answer.gaps_s:
             result.gap.add(gap)
+        if self._load.piece_s:
+            for late in lateness(answer.reads, bytes(answer.body), self._load.piece_s):
+                result.lateness.add(late)
 
 
 def what_is_wrong(answer: Answer, *, stream: bool) -> str | None:

@@ -1,5 +1,6 @@
 """The machine under a measurement: what it is, which commit runs, what its processes used."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -16,6 +17,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROLES: Mapping[str, str] = MappingProxyType(
     {
         "proxy.worker": "gateway",
+        "nginx: worker": "gateway",
+        "litellm": "gateway",
+        "query-engine": "gateway",
         "valkey-server": "redis",
         "redis-server": "redis",
         "postgres": "postgres",
@@ -65,19 +69,47 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def cpu_seconds(root: int) -> dict[str, float]:
-    """CPU that a process and all below it have used so far, in user and kernel, by role."""
-    used: dict[str, float] = {}
+def processes(root: int) -> dict[int, str]:
+    """A process and all below it: whose each is."""
+    found = {}
     for pid in _tree(root):
         try:
-            fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
             command = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
-        role = next((role for word, role in ROLES.items() if word in command), "other")
-        ticks = int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of the line
-        used[role] = used.get(role, 0.0) + ticks / _TICKS_PER_SECOND
+        found[pid] = next((role for word, role in ROLES.items() if word in command), "other")
+    return found
+
+
+def cpu_seconds(root: int) -> dict[str, float]:
+    """CPU that a process and all below it have used so far, in user and kernel, by role."""
+    used: dict[str, float] = {}
+    for pid, role in processes(root).items():
+        used[role] = used.get(role, 0.0) + _cpu_of(pid)
     return used
+
+
+def memory_bytes(root: int) -> dict[str, int]:
+    """Memory that is resident, by role; what processes share counts for each of them."""
+    used: dict[str, int] = {}
+    for pid, role in processes(root).items():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pages = int((PROC / str(pid) / "statm").read_text().split()[1])
+            used[role] = used.get(role, 0) + pages * os.sysconf("SC_PAGE_SIZE")
+    return used
+
+
+def _cpu_of(pid: int) -> float:
+    """By the scheduler's nanoseconds of its threads where the kernel keeps them, else by ticks."""
+    folder = PROC / str(pid)
+    try:
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of the line
+        threads = [path / "schedstat" for path in (folder / "task").iterdir()]
+        exact = sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0.0  # it ended meanwhile
+    return max(exact, ticks / _TICKS_PER_SECOND)  # threads that ended are in the ticks alone
 
 
 def _tree(root: int) -> set[int]:

@@ -22,8 +22,10 @@ from bench.machine import REPOSITORY
 
 READY_S = 90.0
 STOP_S = 30.0
-LOOK_S = 0.05
+LOOK_S = 0.01
 LOG_SHOWN = 3000  # of a program's output, when it did not do what it should
+
+BILLS = "bills.jsonl"
 
 _KEY = re.compile(r"sk_ops_[0-9A-Za-z]{50}")
 _DOOR = re.compile(r"Door\s+(http://\S+)/v1")
@@ -52,22 +54,30 @@ def started(workers: int, upstream_workers: int) -> Iterator[Stack]:
     """The whole stack for as long as the block lasts."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ocb-")))
-        bills = folder / "bills.jsonl"
-        upstream = stack.enter_context(
-            _Program(folder / "upstream.log", [
-                "-m", "bench.upstream", "--ledger", str(bills), "--workers", str(upstream_workers),
-            ], {})
-        )  # fmt: skip
-        upstream_url = upstream.wait_for("its address", lambda: upstream.found(_LISTENING))
-        up = stack.enter_context(
-            _Program(folder / "up.log", ["-m", "control", "up"], _settings(folder, workers))
-        )
+        upstream_url = stack.enter_context(provider(folder, upstream_workers))
+        yield stack.enter_context(opscenter(folder, workers, upstream_url))
+
+
+@contextlib.contextmanager
+def provider(folder: Path, workers: int) -> Iterator[str]:
+    """The fake provider; its bills go to the folder."""
+    arguments = ["--ledger", str(folder / BILLS), "--workers", str(workers)]
+    command = [sys.executable, "-m", "bench.upstream", *arguments]
+    with Program(folder / "upstream.log", command, {}) as upstream:
+        yield upstream.wait_for("its address", lambda: upstream.found(_LISTENING))
+
+
+@contextlib.contextmanager
+def opscenter(folder: Path, workers: int, upstream_url: str, key: str = "") -> Iterator[Stack]:
+    """A whole Ops-Center in the folder. Its first start there prints a key, a later one needs it."""
+    command = [sys.executable, "-m", "control", "up"]
+    with Program(folder / "up.log", command, _settings(folder, workers)) as up:
         door = up.wait_for("its door's address", lambda: up.found(_DOOR))
-        key = up.wait_for("its first API key", lambda: up.found(_KEY))
+        key = key or up.wait_for("its first API key", lambda: up.found(_KEY))
         api = ControlApi(folder / "run" / "control.sock")
-        up.wait_for("a door that answers", lambda: _models(door, key))
+        up.wait_for("a door that answers", lambda: models_of(door, key))
         up.wait_for("a control API that answers", lambda: _answers(api))
-        yield Stack(upstream_url, bills, door, key, api, up.pid)
+        yield Stack(upstream_url, folder / BILLS, door, key, api, up.pid)
 
 
 def serve_model(stack: Stack, model: str, upstream_model: str, prices: dict[str, str]) -> None:
@@ -81,7 +91,7 @@ def serve_model(stack: Stack, model: str, upstream_model: str, prices: dict[str,
     limits: dict[str, object] = {"context_max": 8192, "output_max": 1024}
     stack.api.post("/api/v1/llm/admin/models", row | limits)
     deadline = time.monotonic() + READY_S
-    while f'"{model}"' not in (_models(stack.door_url, stack.key) or ""):
+    while f'"{model}"' not in (models_of(stack.door_url, stack.key) or ""):
         if time.monotonic() > deadline:
             raise StackError(f"the door did not serve {model} within {READY_S:.0f} s")
         time.sleep(LOOK_S)
@@ -92,15 +102,15 @@ def serve_provider(stack: Stack) -> None:
     stack.api.post("/api/v1/llm/admin/providers", provider)
 
 
-class _Program:
-    """A Python program in a session of its own; its output goes to a file."""
+class Program:
+    """A program in a session of its own; its output goes to a file."""
 
-    def __init__(self, log: Path, arguments: Sequence[str], settings: dict[str, str]) -> None:
-        self._log, self._name = log, " ".join(arguments[:3])
+    def __init__(self, log: Path, command: Sequence[str], settings: dict[str, str]) -> None:
+        self._log, self._name = log, " ".join([Path(command[0]).name, *command[1:3]])
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("OPSCENTER_")}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -110,7 +120,7 @@ class _Program:
             )
         self.pid = self._process.pid
 
-    def __enter__(self) -> "_Program":
+    def __enter__(self) -> "Program":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,7 +160,8 @@ def _settings(folder: Path, workers: int) -> dict[str, str]:
     }
 
 
-def _models(door: str, key: str) -> str | None:
+def models_of(door: str, key: str) -> str | None:
+    """What a gateway lists; None while it does not answer."""
     request = urllib.request.Request(  # noqa: S310 - our own door on loopback
         f"{door}/v1/models", headers={"authorization": f"Bearer {key}"}
     )
