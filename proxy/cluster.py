@@ -13,7 +13,7 @@ from typing import Protocol
 import hiredis
 
 from proxy.address import Address
-from proxy.pipe import FORGOTTEN, Pipe, RedisDown, Reply, Word
+from proxy.pipe import FORGOTTEN, Left, Pipe, RedisDown, Reply, Word, replied
 from proxy.scripts import Script
 from proxy.slots import SLOTS, UNSETTLED, key_of, masters, redirect, slot_of
 
@@ -74,20 +74,30 @@ class Cluster:
         return asyncio.ensure_future(self.execute(*command))
 
     async def execute(self, *command: Word) -> Reply:
-        return await self._call(key_of(command), command, None)
+        return await self._call(key_of(command), command, None, None)
 
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Word]) -> Reply:
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Word],
+        left: Left | None = None,
+    ) -> Reply:
         """Runs a script where its first key lies; keys of several slots are refused there."""
         command = (b"EVALSHA", script.sha, len(keys), *keys, *args)
-        return await self._call(keys[0] if keys else None, command, script)
+        return await self._call(keys[0] if keys else None, command, script, left)
 
     async def _call(
-        self, key: bytes | None, command: tuple[Word, ...], script: Script | None
+        self,
+        key: bytes | None,
+        command: tuple[Word, ...],
+        script: Script | None,
+        left: Left | None,
     ) -> Reply:
         pipe = self._serving(key)
         until = asyncio.get_running_loop().time() + pipe.timeout_s
         try:
-            return await pipe.send(*command)
+            return await replied(pipe.send(*command, left=left), left)
         except RedisDown:
             self._wake.set()
             raise
@@ -95,7 +105,7 @@ class Cluster:
             problem = answer
         try:
             async with asyncio.timeout_at(until):
-                return await self._again(key, command, script, pipe, problem)
+                return await self._again(key, command, script, left, pipe, problem)
         except TimeoutError:
             raise RedisDown(f"the cluster did not settle in time: {problem}") from None
 
@@ -104,6 +114,7 @@ class Cluster:
         key: bytes | None,
         command: tuple[Word, ...],
         script: Script | None,
+        left: Left | None,
         pipe: Pipe,
         problem: hiredis.ReplyError,
     ) -> Reply:
@@ -124,7 +135,8 @@ class Cluster:
             else:
                 break
             try:
-                return await (pipe.ask if asking else pipe.send)(*command)
+                send = pipe.ask if asking else pipe.send
+                return await replied(send(*command, left=left), left)
             except RedisDown:
                 self._wake.set()
                 raise

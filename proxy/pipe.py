@@ -19,6 +19,7 @@ from proxy.scripts import SCRIPTS, Script
 
 Word = bytes | int
 Reply = Any  # what Redis answered: bytes, int, None or a list of these
+Left = Callable[[Reply], None]  # hears the reply to a call whose caller has been cancelled
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.5
 HEALTHY_AFTER_S = 1.0  # a connection that lived so long did not fail at its start
 WATCH_S = 0.02  # how often deadlines are looked at
@@ -36,7 +37,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, lost: Callable[["_Connection"], None]) -> None:
         self.lost = lost  # told at once, so that nothing is sent to where nobody answers
         self.reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self.waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()
+        self.waiting: deque[tuple[float, asyncio.Future[Reply], Left | None]] = deque()
         self.transport: asyncio.Transport | None = None
         self.loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self.loop.create_future()
@@ -67,17 +68,20 @@ class _Connection(asyncio.Protocol):
         while (reply := self.reader.gets()) is not _NOTHING:
             if not self.waiting:
                 return self.fail("Redis answered what nobody asked")
-            future = self.waiting.popleft()[1]
+            _, future, left = self.waiting.popleft()
             if future.done():
-                continue
-            if isinstance(reply, hiredis.ReplyError):
+                if left is not None and not isinstance(reply, hiredis.ReplyError):
+                    left(reply)
+            elif isinstance(reply, hiredis.ReplyError):
                 future.set_exception(reply)
             else:
                 future.set_result(reply)
 
-    def send(self, command: bytes, deadline: float) -> "asyncio.Future[Reply]":
+    def send(
+        self, command: bytes, deadline: float, left: Left | None = None
+    ) -> "asyncio.Future[Reply]":
         future: asyncio.Future[Reply] = self.loop.create_future()
-        self.waiting.append((deadline, future))
+        self.waiting.append((deadline, future, left))
         if not self._out:
             self.loop.call_soon(self._flush)
         self._out.append(command)
@@ -105,6 +109,18 @@ _NOTHING = object()
 def _pack(command: tuple[Word, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # any length
     return packed
+
+
+async def replied(reply: "asyncio.Future[Reply]", left: Left | None) -> Reply:
+    """The reply; one that came in the very moment in which its caller was cancelled goes to
+    `left`, as one does that comes later.
+    """
+    try:
+        return await reply
+    except asyncio.CancelledError:
+        if left and reply.done() and not reply.cancelled() and reply.exception() is None:
+            left(reply.result())
+        raise
 
 
 def _says(reply: Reply, line: bytes) -> bool:
@@ -165,7 +181,7 @@ class Pipe:
             connection.fail()
         self._ready = []
 
-    def send(self, *command: Word) -> "asyncio.Future[Reply]":
+    def send(self, *command: Word, left: Left | None = None) -> "asyncio.Future[Reply]":
         """Queues a command and returns its reply to come; raises RedisDown at once when down."""
         if not self._ready:
             raise RedisDown(f"Redis is not reachable: {self.problem}")
@@ -174,7 +190,7 @@ class Pipe:
         if len(connection.waiting) >= self.backlog_max:
             raise RedisDown("too many commands wait for Redis")
         deadline = connection.loop.time() + self.timeout_s
-        return connection.send(_pack(command), deadline)
+        return connection.send(_pack(command), deadline, left)
 
     async def execute(self, *command: Word) -> Reply:
         try:
@@ -182,20 +198,34 @@ class Pipe:
         except hiredis.ReplyError as problem:
             raise self._refused("a command", problem) from None
 
-    def ask(self, *command: Word) -> "asyncio.Future[Reply]":
+    def ask(self, *command: Word, left: Left | None = None) -> "asyncio.Future[Reply]":
         """Sends a command to a server that its slot is on the way to."""
         self.send(b"ASKING").add_done_callback(_forget)
         connection = self._ready[self._next]  # the same one, or it would not know
-        return connection.send(_pack(command), connection.loop.time() + self.timeout_s)
+        deadline = connection.loop.time() + self.timeout_s
+        return connection.send(_pack(command), deadline, left)
 
-    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Word]) -> Reply:
-        """Runs a script by its SHA; one that the server has forgotten is sent again."""
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Word],
+        left: Left | None = None,
+    ) -> Reply:
+        """Runs a script by its SHA; one that the server has forgotten is sent again. Where the
+        caller is cancelled, what the script did is told to `left`.
+        """
         try:
-            return await self.send(b"EVALSHA", script.sha, len(keys), *keys, *args)
+            words = (script.sha, len(keys), *keys, *args)
+            return await replied(self.send(b"EVALSHA", *words, left=left), left)
         except hiredis.ReplyError as problem:
             if not str(problem).startswith(FORGOTTEN):
                 raise self._refused(script.name, problem) from None
-        return await self.execute(b"EVAL", script.text, len(keys), *keys, *args)
+        try:
+            words = (script.text, len(keys), *keys, *args)
+            return await replied(self.send(b"EVAL", *words, left=left), left)
+        except hiredis.ReplyError as problem:
+            raise self._refused(script.name, problem) from None
 
     def _refused(self, what: str, problem: hiredis.ReplyError) -> RedisDown:
         if str(problem).startswith("READONLY"):

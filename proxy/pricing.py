@@ -2,22 +2,11 @@
 
 from collections.abc import Mapping
 
-from proxy.types import Price
+from proxy.types import WITHIN, Price
 
 AMOUNT_MAX_UCR = 9_000_000_000_000_000  # below 2^53, because Lua's numbers are doubles
 PER_MILLION = 1_000_000
 _SCALE = PER_MILLION * 1_000_000  # rates are per million, the factor is in parts per million
-
-#: A class without a rate of its own is charged as the one it is a part of.
-WITHIN = {
-    "cache_read": "input",
-    "cache_write": "input",
-    "audio_in": "input",
-    "image_in": "input",
-    "reasoning": "output",
-    "audio_out": "output",
-    "image_out": "output",
-}
 
 
 def cost_ucr(tokens: Mapping[str, int], price: Price) -> int:
@@ -34,10 +23,7 @@ def cost_ucr(tokens: Mapping[str, int], price: Price) -> int:
 
 def worst_ucr(input_max: int, output_max: int, price: Price) -> int:
     """The most that so many tokens in and out can cost, whatever classes they turn out to be."""
-    rates = price.rates
-    dearest_in = max(rate for name, rate in rates.items() if _side(name) == "input")
-    dearest_out = max(rate for name, rate in rates.items() if _side(name) == "output")
-    total = input_max * dearest_in + output_max * dearest_out
+    total = input_max * price.dearest_in + output_max * price.dearest_out
     return min(-(-total * price.factor_ppm // _SCALE), AMOUNT_MAX_UCR)
 
 

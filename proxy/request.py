@@ -72,7 +72,7 @@ def chat(
 
 def with_maximum(call: Call, tokens: int) -> Call:
     """The same call with a maximum that the client had not named."""
-    return replace(call, fields={**call.fields, "max_tokens": tokens}, output_max=tokens)
+    return replace(call, lowered_to=tokens, output_max=tokens)
 
 
 def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:

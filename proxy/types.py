@@ -20,6 +20,18 @@ class Deployment:
     secret: str = field(default="", repr=False)  # in memory only, opened from the snapshot
 
 
+#: A class without a rate of its own is charged as the one it is a part of.
+WITHIN = {
+    "cache_read": "input",
+    "cache_write": "input",
+    "audio_in": "input",
+    "image_in": "input",
+    "reasoning": "output",
+    "audio_out": "output",
+    "image_out": "output",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a model costs; usage keeps the version it was charged by."""
@@ -27,6 +39,13 @@ class Price:
     version: int
     rates: Mapping[str, int]  # token class -> ucr per 1,000,000 tokens
     factor_ppm: int  # 1,000,000 + markup
+    dearest_in: int = field(init=False)  # of all classes of that side
+    dearest_out: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, side in (("dearest_in", "input"), ("dearest_out", "output")):
+            of_side = [r for token, r in self.rates.items() if WITHIN.get(token, token) == side]
+            object.__setattr__(self, name, max(of_side, default=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +131,7 @@ class Call:
     output_max: int | None  # what the client allows, all choices together
     end_user: str | None
     job: "Job | None" = None
+    lowered_to: int | None = None  # a maximum of tokens that the client had not named
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.pricing import AMOUNT_MAX_UCR, WITHIN, cost_ucr, credits_text, is_complete, worst_ucr
-from proxy.types import Price
+from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr, credits_text, is_complete, worst_ucr
+from proxy.types import WITHIN, Price
 
 calm = settings(deadline=None, derandomize=True, database=None)
 

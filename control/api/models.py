@@ -27,7 +27,8 @@ from control.database import Connection
 from control.errors import Invalid, NotFound
 from control.money import rate_to_dollars
 from control.state import state_of
-from proxy.pricing import PER_MILLION, WITHIN
+from proxy.pricing import PER_MILLION
+from proxy.types import WITHIN
 
 router = APIRouter(prefix="/api/v1/llm/admin/models", tags=["models"])
 

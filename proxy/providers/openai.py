@@ -8,6 +8,7 @@ import orjson
 
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
 from proxy.providers.base import Headers
+from proxy.providers.patch import patched
 from proxy.types import Call, Deployment, Usage
 
 ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
@@ -36,13 +37,13 @@ class OpenAI:
         return headers
 
     def body(self, deployment: Deployment, call: Call) -> bytes:
-        """Every field as it was read, never the bytes as they came: where a name stands twice in
-        them (`model`, `n`), the provider could read another one than was admitted."""
-        fields = {**call.fields, "model": deployment.upstream_model}
+        changes: dict[str, Any] = {"model": deployment.upstream_model}
         if call.stream:
-            options = fields.get("stream_options") or {}
-            fields["stream_options"] = {**options, "include_usage": True}
-        return orjson.dumps(fields)
+            options = call.fields.get("stream_options") or {}
+            changes["stream_options"] = {**options, "include_usage": True}
+        if call.lowered_to is not None:
+            changes["max_tokens"] = call.lowered_to
+        return patched(call.body, call.fields, changes)
 
     def usage(self, answer: bytes) -> Usage | None:
         try:
