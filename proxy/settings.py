@@ -47,7 +47,8 @@ class Settings:
     home: Path = setting(Path(DEFAULT_HOME), "Where data, secrets, logs and sockets live.")
     redis_url: str = setting(
         "",
-        "Redis or Valkey: redis://, rediss:// or unix://. Empty: the server that `up` brings.",
+        "Redis or Valkey: redis://, rediss:// or unix://; of a cluster or of replicas several"
+        " hosts: redis://user:password@h1:6379,h2:6379/0. Empty: the server that `up` brings.",
         secret=True,
     )
     run_dir_at: str = setting("", "Folder for sockets and pids. Empty: HOME/run, or a short one.")

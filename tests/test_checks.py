@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from control import settings
-from control.machine import checks
+from control.machine import checks, redis_health
+from control.machine.finding import Finding
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,26 @@ def test_others_with_our_names_are_found(
     ],
 )
 def test_versions_with_known_holes_are_named(info: dict[str, str], level: str) -> None:
-    assert checks._redis_version(info).level == level
+    assert redis_health.version([{"valkey_version": "9.1.2"}, info], "").level == level
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "told"),
+    [
+        ({}, None, ""),
+        ({"maxmemory_policy": "allkeys-lru"}, "fail", "credits could be evicted"),
+        ({"maxmemory": "1000", "used_memory": "799"}, None, ""),
+        ({"maxmemory": "1000", "used_memory": "800"}, "warn", "80 % of maxmemory"),
+        ({"maxmemory": "1000", "used_memory": "1001"}, "fail", "nothing is admitted"),
+    ],
+)
+def test_the_memory_of_every_master_is_looked_at(
+    changes: dict[str, str], level: str | None, told: str
+) -> None:
+    good = {"maxmemory_policy": "noeviction", "maxmemory": "0", "used_memory": "800"}
+    found = redis_health.memory([good, good | changes])
+    assert [finding.level for finding in found] == ([level] if level else [])
+    assert told in "".join(finding.says for finding in found)
 
 
 async def test_open_secrets_fail_and_the_cure_closes_them(home: Path) -> None:
@@ -53,6 +73,12 @@ async def test_open_secrets_fail_and_the_cure_closes_them(home: Path) -> None:
         ({"OPSCENTER_REDIS_URL": "here"}, checks.redis, "It must begin with redis://"),
         ({"OPSCENTER_REDIS_URL": "redis://:pw@h:x/0"}, checks.redis, "cannot be read"),
         ({"OPSCENTER_REDIS_URL": "redis://:pw@127.0.0.1:1/0"}, checks.redis, "mend OPSC"),
+        (
+            {"OPSCENTER_REDIS_URL": "redis://:pw@127.0.0.1:1,127.0.0.1:2/0"},
+            checks.redis,
+            "Redis at 127.0.0.1:1, 127.0.0.1:2 cannot be reached",
+        ),
+        ({"OPSCENTER_REDIS_URL": "redis://:pw@127.0.0.1:1,/0"}, checks.redis, "cannot be read"),
         ({"OPSCENTER_DATABASE_URL": "here"}, checks.postgres, "It must begin with postgresql://"),
         (
             {"OPSCENTER_DATABASE_URL": "postgresql://u:pw@127.0.0.1:1/d"},
@@ -88,7 +114,7 @@ def test_a_stranger_on_our_port_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_check_that_breaks_is_a_finding_itself(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(settings: object) -> list[checks.Finding]:
+    async def broken(settings: object) -> list[Finding]:
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(checks, "CHECKS", (broken,))

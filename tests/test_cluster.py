@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError, TryAgainError
 
+from control import settings
 from control import store as store_module
 from control.books import ledger, rebuild
 from control.books.verify import verify
+from control.machine import checks
 from control.store import Store
 from proxy.cluster import Redis
 from proxy.keys import SHARDS
@@ -304,6 +306,21 @@ async def noticed(stage: DoorStage) -> None:
 async def slot_of_money(stage: DoorStage) -> int:
     shard = await stage.pool.fetchval("SELECT shard FROM organisation WHERE platform")
     return slot_of(SHARD_KEYS[shard].meta)
+
+
+async def test_the_doctor_examines_every_master(servers: ClusterStage, home: Path) -> None:
+    """One master that may evict is enough to fail."""
+    wanted = settings.load({"OPSCENTER_HOME": str(home), "OPSCENTER_REDIS_URL": servers.url})
+    first, *_ = await checks.redis(wanted)
+    assert "a cluster of 3 masters with 3 replicas" in first.says
+    last = servers.masters[-1]
+    last.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        findings = {finding.name: finding for finding in await checks.redis(wanted)}
+    finally:
+        last.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert findings["redis memory"].level == "fail"
+    assert "credits could be evicted" in findings["redis memory"].says
 
 
 async def test_admit_settle_drain_and_verify(stage: DoorStage) -> None:

@@ -1,5 +1,5 @@
-"""The ledger far behind: PostgreSQL away while proxies serve, a long backlog, its ceiling, and how a
-drain shares a batch among the shards.
+"""The ledger far behind: PostgreSQL away while proxies serve, a long backlog, its ceiling, and how
+a drain shares a batch among the shards.
 """
 
 import pytest

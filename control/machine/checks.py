@@ -11,19 +11,16 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import packages_distributions
-from typing import Literal
 from urllib.error import URLError
 
 import asyncpg
 
 from control import migrate, store
 from control.database import AWAY
-from control.machine import reach
+from control.machine import reach, redis_health
+from control.machine.finding import Finding, fail, ok, warn
 from control.settings import ControlSettings
-
-Level = Literal["ok", "warn", "fail"]
 
 WAIT_S = 5
 PYTHON_MIN = (3, 11)
@@ -31,30 +28,7 @@ DISK_FREE_WARN = 2 * 2**30  # bytes
 DISK_FREE_FAIL = 256 * 2**20
 FILES_MIN = 4096
 POSTGRES_MIN = 15
-# Below these a script can leave its sandbox (CVE-2025-49844).
-SAFE_VALKEY = {7: (7, 2, 11), 8: (8, 1, 4), 9: (9, 0, 0)}
-SAFE_REDIS = {6: (6, 2, 20), 7: (7, 4, 6), 8: (8, 2, 2)}
 OURS = ("proxy", "plugins", "control")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    level: Level
-    name: str
-    says: str
-    cure: str = ""
-
-
-def ok(name: str, says: str) -> Finding:
-    return Finding("ok", name, says)
-
-
-def warn(name: str, says: str, cure: str) -> Finding:
-    return Finding("warn", name, says, cure)
-
-
-def fail(name: str, says: str, cure: str) -> Finding:
-    return Finding("fail", name, says, cure)
 
 
 Check = Callable[[ControlSettings], Awaitable[list[Finding]]]
@@ -163,36 +137,17 @@ async def redis(settings: ControlSettings) -> list[Finding]:
     client = store.Store(settings.redis)
     try:
         async with asyncio.timeout(WAIT_S):
-            info = await client.info("everything")
+            told = str(await client.server())
+            infos = await client.infos("everything")
             scripts = await client.command("EVAL", "return 7", 0)
     except store.AWAY as problem:
         return [_not_running("redis", "Valkey", reach.REDIS, problem)]
     finally:
         await client.close()
-    findings = [_redis_version(info)]
-    if info.get("maxmemory_policy") != "noeviction":
-        says = f"maxmemory-policy is {info.get('maxmemory_policy')}: credits could be evicted"
-        findings.append(fail("redis memory", says, "Set `maxmemory-policy noeviction`."))
-    if info.get("aof_enabled") != "1":
-        says = "there is no append-only file: what is not booked is lost by a restart"
-        findings.append(warn("redis durability", says, "Set `appendonly yes`."))
+    findings = redis_health.judge(infos, told)
     if scripts != 7:
         findings.append(fail("redis scripts", "scripts do not run", "Allow EVAL and EVALSHA."))
     return findings
-
-
-def _redis_version(info: Mapping[str, str]) -> Finding:
-    valkey = info.get("valkey_version")
-    text = str(valkey or info.get("redis_version") or "0")
-    numbers = tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
-    floors = SAFE_VALKEY if valkey else SAFE_REDIS
-    says = f"{'Valkey' if valkey else 'Redis'} {text}"
-    major = numbers[0] if numbers else 0
-    floor = floors.get(major)
-    if major < min(floors) or (floor is not None and numbers < floor):
-        best = ".".join(map(str, floor or floors[max(floors)]))
-        return warn("redis", f"{says} has known holes", f"Upgrade to {best} or newer.")
-    return ok("redis", says)
 
 
 async def postgres(settings: ControlSettings) -> list[Finding]:

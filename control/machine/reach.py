@@ -4,8 +4,11 @@ The sentences name the setting and the address, never the user's password.
 """
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
+
+from proxy.address import seeds
 
 CONNECT_SECONDS_MAX: Final = 5.0
 DATABASE: Final = "OPSCENTER_DATABASE_URL"
@@ -58,43 +61,49 @@ async def check_database(url: str) -> None:
 
 
 async def check_redis(url: str) -> None:
-    import redis.asyncio
-    from redis.backoff import NoBackoff
-    from redis.exceptions import AuthenticationError, RedisError
-    from redis.retry import Retry
+    """A single server, or every master of a cluster that any of several hosts tells of."""
+    from redis.exceptions import AuthenticationError
+
+    from control.store import AWAY, Store
 
     where = _place(url, REDIS, REDIS_SCHEMES)
     try:
-        client = redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=CONNECT_SECONDS_MAX,
-            socket_connect_timeout=CONNECT_SECONDS_MAX,
-            retry=Retry(NoBackoff(), 0),
-        )
+        client = Store(url)
     except ValueError:
         raise _unreadable(REDIS, "redis://user:password@host:6379/0") from None
     try:
-        async with asyncio.timeout(CONNECT_SECONDS_MAX), client:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
             await client.ping()
-    except (RedisError, OSError, TimeoutError) as problem:
-        if isinstance(problem.__context__ or problem, AuthenticationError):
+    except AWAY as problem:
+        if any(isinstance(one, AuthenticationError) for one in _chain(problem)):
             raise WrongUrl(
                 f"Redis at {where} refuses the user or the password in {REDIS}.", "Mend them."
             ) from None
         raise _silent("Redis", where, REDIS, problem) from None
+    finally:
+        await client.close()
+
+
+def _chain(problem: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised for: the client library wraps a refused password."""
+    while problem is not None:
+        yield problem
+        problem = problem.__context__
 
 
 def _place(url: str, setting: str, schemes: tuple[str, ...]) -> str:
-    """The address without user and password."""
+    """The address, or the addresses, without user and password."""
     try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
+        hosts = seeds(url) if setting == REDIS else (url,)
+        parts = [urlsplit(one) for one in hosts]
+        ports = [f":{one.port}" if one.port else "" for one in parts]
     except ValueError:
         raise _unreadable(setting, f"{schemes[0]}://user:password@host:port/name") from None
-    if parts.scheme not in schemes:
+    if parts[0].scheme not in schemes:
         named = " or ".join(f"{scheme}://" for scheme in schemes)
         raise WrongUrl(f"{setting} is no address of a server.", f"It must begin with {named}.")
-    return f"{parts.hostname or parts.path or 'its default address'}{port}"
+    names = (one.hostname or one.path or "its default address" for one in parts)
+    return ", ".join(map(str.__add__, names, ports))
 
 
 def _unreadable(setting: str, form: str) -> WrongUrl:
