@@ -13,7 +13,7 @@ from bench.chaos.truth import Bill, Truth
 
 #: Why a request may be estimated, or free, although its provider finished it and told its usage.
 CLIENT_ENDED = frozenset({"client_gone", "insufficient_credits"})
-KILLERS = ("kill-worker", "kill-set", "worker-died")
+KILLERS = ("kill-worker", "kill-set", "kill-supervisor", "worker-died")
 LIFE_S = 45.0  # the longest that a request lives in a run, clients' patience included
 
 

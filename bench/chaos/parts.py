@@ -51,6 +51,11 @@ class Part:
     def pids(self) -> list[int]:
         return [self.process.pid] if self.process is not None and self.runs else []
 
+    @property
+    def life(self) -> object:
+        """Another value after each start."""
+        return self.process
+
     def send(self, number: signal.Signals) -> None:
         for pid in self.pids():
             try:
@@ -61,6 +66,9 @@ class Part:
     def strike(self) -> None:
         """SIGKILL for the process; what stands still of its own is let go, so that it sees it."""
         self.send(signal.SIGCONT)
+        self._end()
+
+    def _end(self) -> None:
         if self.process is not None and self.runs:
             self.process.kill()
 

@@ -8,13 +8,14 @@ CABLES = (*(f"proxies{n}" for n in range(SETS)), "drains")
 
 #: Kills other than wipes, by weight.
 KILLS = {
-    "kill-worker": 44,
-    "kill-set": 10,
-    "kill-drain": 24,
-    "kill-redis": 12,
+    "kill-worker": 42,
+    "kill-set": 9,
+    "kill-supervisor": 4,
+    "kill-drain": 23,
+    "kill-redis": 11,
     "kill-postgres": 5,
     "kill-backend": 4,
-    "kill-control": 1,
+    "kill-control": 2,
 }
 #: Faults beside the kills, by weight.
 TROUBLES = {

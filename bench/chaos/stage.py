@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.chaos import fleet
+from bench.chaos.crew import Supervisor
 from bench.chaos.parts import Cables, Module, Part, Postgres, Valkey
 from bench.chaos.plan import CABLES, SETS, Plan
 from control import migrate, settings
@@ -26,7 +27,7 @@ from control.database import Pool, connect_patiently
 from control.store import Store
 from proxy import children, listen
 
-WORKERS = 2  # of each set of proxies
+WORKERS = 2  # of each set of proxies; the last set has a supervisor
 REDIS_DISK_MB, JOURNAL_DISK_MB = 768, 96
 KEEP_S = 0.03
 UPSTREAM_WORKERS = 1
@@ -44,7 +45,8 @@ class Stage:
         self.disks: dict[str, Path] = {}  # small file systems that can be filled
         self.notes: list[str] = []
         self.parts: list[Part] = []
-        self.workers: list[list[Module]] = []
+        self.workers: list[Part] = []
+        self.sets: list[list[Part]] = []  # what dies when a machine of proxies dies
         self.drains: list[Module] = []
         self.bills = self.truth / "bills.jsonl"
         self._password = secrets.token_hex(16)
@@ -116,29 +118,40 @@ class Stage:
         self.parts += self.drains
 
     def _add_proxies(self) -> None:
-        """The doors' sockets stay open here while workers come and go, as with a supervisor."""
+        """The doors' sockets stay open here while workers come and go; with the last set a
+        supervisor does that, and is killed too.
+        """
         self.urls = []
-        for nth in range(SETS):
-            home = self.home / f"proxies{nth}"
-            home.mkdir(mode=0o700)
-            self._disk(f"journal{nth}", JOURNAL_DISK_MB, home / "journal")
-            (home / "run").mkdir(mode=0o700)
+        for nth in range(SETS - 1):
             sockets = listen.at("127.0.0.1", 0, WORKERS, "door")
             self._sockets += sockets
             self.urls.append(listen.url(sockets[0]))
-            self.workers.append([
-                self._worker(nth, slot, home, one.fileno()) for slot, one in enumerate(sockets)
+            env = self._proxy_environment(nth)
+            self.sets.append([
+                self._worker(nth, slot, env, one.fileno()) for slot, one in enumerate(sockets)
             ])  # fmt: skip
-            self.parts += self.workers[-1]
+            self.workers += self.sets[-1]
+        log, env = self.logs / "supervisor.log", self._proxy_environment(SETS - 1)
+        self.supervisor = Supervisor("supervisor", log, env, WORKERS)
+        self.urls.append(self.supervisor.url)
+        self.workers += self.supervisor.workers
+        self.sets.append([*self.supervisor.workers, self.supervisor])
+        self.parts += [part for one in self.sets for part in one]
 
-    def _worker(self, nth: int, slot: int, home: Path, fd: int) -> Module:
+    def _proxy_environment(self, nth: int) -> dict[str, str]:
+        home = self.home / f"proxies{nth}"
+        home.mkdir(mode=0o700)
+        self._disk(f"journal{nth}", JOURNAL_DISK_MB, home / "journal")
+        (home / "run").mkdir(mode=0o700)
         port = self.cables.ports[f"proxies{nth}"]
-        env = self._environment({
+        return self._environment({
             "OPSCENTER_HOME": str(home),
             "OPSCENTER_RUN_DIR": str(home / "run"),
             "OPSCENTER_PROXY_KEY_FILE": str(self.settings.proxy_keys),
             "OPSCENTER_REDIS_URL": f"redis://:{self._password}@127.0.0.1:{port}/0",
         })  # fmt: skip
+
+    def _worker(self, nth: int, slot: int, env: dict[str, str], fd: int) -> Module:
         words = ["proxy.worker", "--slot", str(slot), "--fd", str(fd)]
         name = f"worker{nth}.{slot}"
         return Module(name, self.logs / f"{name}.log", words, env, [fd])
@@ -217,6 +230,8 @@ class Stage:
         self._running = False
         with contextlib.suppress(AttributeError):
             self.pool.terminate()
+        for part in self.sets[-1] if self.sets else ():  # a supervisor's workers outlive it a while
+            part.strike()
         parts = [*self.parts, *([self.load] if hasattr(self, "load") else [])]
         for part in reversed(parts):
             part.send(signal.SIGCONT)
@@ -225,6 +240,8 @@ class Stage:
                 await asyncio.sleep(0.2)  # its own processes see that it is gone
         for one in self._sockets:
             one.close()
+        if hasattr(self, "supervisor"):
+            self.supervisor.close()
         for folder in self.disks.values():
             subprocess.run(["umount", "-l", str(folder)], check=False)  # noqa: ASYNC221
 

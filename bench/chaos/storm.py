@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chaos.parts import Module, Part, Valkey
+from bench.chaos.parts import Part, Valkey
 from bench.chaos.plan import CABLES, Fault
 from bench.chaos.stage import Stage
 from bench.chaos.topups import TROUBLE, TopUps
@@ -67,9 +67,9 @@ class Storm:
             case "kill-worker":
                 return await self._kill([self._worker(fault)], fault)
             case "kill-set":
-                return await self._kill(
-                    list(stage.workers[fault.which % len(stage.workers)]), fault
-                )
+                return await self._kill(stage.sets[fault.which % len(stage.sets)], fault)
+            case "kill-supervisor":
+                return await self._kill([stage.supervisor], fault)
             case "kill-drain":
                 return await self._kill([stage.drains[fault.which % len(stage.drains)]], fault)
             case "kill-control":
@@ -100,9 +100,8 @@ class Storm:
                 return await self._fill(stage.disks.get(f"journal{fault.which % 2}"), fault)
         raise AssertionError(f"{fault.kind} is no fault")
 
-    def _worker(self, fault: Fault) -> Module:
-        workers = [worker for one in self._stage.workers for worker in one]
-        return workers[fault.which % len(workers)]
+    def _worker(self, fault: Fault) -> Part:
+        return self._stage.workers[fault.which % len(self._stage.workers)]
 
     # processes --------------------------------------------------------------
 
@@ -156,12 +155,12 @@ class Storm:
         if part.stopped or not part.runs:
             return False
         part.stopped = True
-        process, pids = part.process, part.pids()
+        life, pids = part.life, part.pids()
         _signal(pids, signal.SIGSTOP)
         deadline = asyncio.get_running_loop().time() + fault.seconds
-        while asyncio.get_running_loop().time() < deadline and part.process is process:  # noqa: ASYNC110
+        while asyncio.get_running_loop().time() < deadline and part.life == life:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        if part.process is process and part.runs:
+        if part.life == life and part.runs:
             _signal(pids, signal.SIGCONT)
         part.stopped = False
         return True
