@@ -50,7 +50,7 @@ class Target:
 
 @dataclass(slots=True)
 class Answer:
-    """What came back; times count from the sending. `reads`: when, and bytes of the body by then."""
+    """What came back; `reads`: when since the sending, and bytes of the body by then."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from bench.machine import PROC
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The core of the gateway under test, and those of load, provider, Redis, database and drain."""
+    """The core of the gateway under test, and those of everything else."""
 
     gateway: frozenset[int]
     others: frozenset[int]

@@ -34,7 +34,7 @@ _TRY_AGAIN = frozenset({429, 503})
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to do; ends with `requests` or `seconds`, whichever is first. A rate: open loop."""
+    """What to do; ends with `requests` or a time, whichever is first. A rate: open loop."""
 
     url: str
     model: str
@@ -42,6 +42,7 @@ class Load:
     connections: int = 32
     requests: int = 10_000
     seconds: float = 600.0
+    starts_s: float = 600.0  # of a closed loop: no request starts later, but what runs may end
     rate: float | None = None
     stream: bool = False
     prompt: str = "Say something."
@@ -141,7 +142,8 @@ class _Drive:
     async def _starts(self) -> AsyncIterator[float]:
         """When each request of this connection was due."""
         if self._load.rate is None:
-            while self._left > 0:
+            end = perf_counter() + self._load.starts_s
+            while self._left > 0 and perf_counter() < end:
                 self._left -= 1
                 yield perf_counter()
         else:

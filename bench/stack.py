@@ -69,7 +69,7 @@ def provider(folder: Path, workers: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def opscenter(folder: Path, workers: int, upstream_url: str, key: str = "") -> Iterator[Stack]:
-    """A whole Ops-Center in the folder. Its first start there prints a key, a later one needs it."""
+    """A whole Ops-Center in the folder; only its first start there tells a key."""
     command = [sys.executable, "-m", "control", "up"]
     with Program(folder / "up.log", command, _settings(folder, workers)) as up:
         door = up.wait_for("its door's address", lambda: up.found(_DOOR))
