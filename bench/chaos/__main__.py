@@ -25,7 +25,7 @@ from bench.chaos.topups import TopUps
 
 SECONDS_PER_KILL = 2.0
 WIPES_SHARE = 0.16
-LONGER_MAX = 1.0  # of the storm's time, for requests that are still to be billed
+LONGEST_TIMES, LONGEST_PLUS_S = 2.0, 60.0  # the storm's time, for requests that are still to come
 PROGRESS_S = 10.0
 
 
@@ -39,7 +39,7 @@ async def run(wanted: Plan, options: argparse.Namespace) -> Outcome:
         helpers = [asyncio.create_task(stage.keep()), asyncio.create_task(topup_loop(topups))]
         stage.load.start()
         began = time.monotonic()
-        await _storm(stage, storm, wanted, options.requests, helpers)
+        await _storm(stage, storm, options.requests, options.longest, helpers)
         storm_s = time.monotonic() - began
         _say(f"the storm is over after {storm_s:.0f} s; now all comes to rest")
         drain_s, restless = await come_to_rest(stage, topups, _say)
@@ -67,10 +67,15 @@ async def run(wanted: Plan, options: argparse.Namespace) -> Outcome:
 
 
 async def _storm(
-    stage: Stage, storm: Storm, wanted: Plan, requests: int, helpers: list["asyncio.Task[None]"]
+    stage: Stage,
+    storm: Storm,
+    requests: int,
+    longest_s: float | None,
+    helpers: list["asyncio.Task[None]"],
 ) -> None:
     """Until all faults are over and so many requests are billed, within a maximum."""
-    longest = time.monotonic() + wanted.seconds * (1 + LONGER_MAX) + 60
+    longest_s = longest_s or stage.plan.seconds * LONGEST_TIMES + LONGEST_PLUS_S
+    longest = time.monotonic() + longest_s
     shown = time.monotonic()
     raging = asyncio.create_task(storm.run())
     while not raging.done() or stage.billed() < requests:
@@ -129,6 +134,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=90.0, help="over which faults are spread")
     parser.add_argument("--requests", type=int, default=0, help="billed before the load stops")
+    parser.add_argument("--longest", type=float, help="seconds after which it ends without them")
     parser.add_argument("--kills", type=int, help=f"default: one in {SECONDS_PER_KILL:.0f} s")
     parser.add_argument("--wipes", type=int, help="kills that lose all of Redis; default: 16 %%")
     parser.add_argument("--connections", type=int, default=48, help="of the load")

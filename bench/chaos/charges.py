@@ -74,7 +74,7 @@ def _amount(truth: Truth, ledger: Ledger, bill: Bill, rows: list[Row], counts: C
     model = truth.models.get(last.model)
     if model is None:
         return f"its model is {last.model!r}"
-    cost, wanted = cost_of(rows, ledger), model.cost_ucr(dict(bill.tokens))
+    cost, wanted = cost_of(rows, ledger), model.cost_ucr(bill.tokens)
     if last.kind == "orphan":
         counts["billed orphans"] += 1
         counts["ucr lost by orphans"] += max(wanted - cost, 0)

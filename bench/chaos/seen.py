@@ -101,10 +101,11 @@ async def _ledger(conn: "asyncpg.Connection[asyncpg.Record]") -> Ledger:
         " model, tokens::text AS tokens, usage_source, reason, shard, job FROM usage_event"
     )
     cache: dict[str, tuple[tuple[str, int], ...]] = {}
+    one = dict[Any, Any]().setdefault  # the same few keys, people and models again and again
     async for r in conn.cursor(query, prefetch=ROWS_PER_READ):
         tokens = cache.setdefault(r["tokens"], ()) or _tokens(cache, r["tokens"])
-        row = Row._make((*tuple(r)[1:10], tokens, *tuple(r)[11:]))
-        found.rows.setdefault(r["rid"], []).append(row)
+        values = (one(value, value) for value in (*tuple(r)[1:10], tokens, *tuple(r)[11:]))
+        found.rows.setdefault(r["rid"], []).append(Row._make(values))
     for a in await conn.fetch("SELECT id, kind, shard, owner, debits, credits FROM account"):
         found.accounts[a["id"]] = Account(*tuple(a)[1:])
     for t in await conn.fetch("SELECT debit, credit, amount, code, ref FROM transfer"):

@@ -42,8 +42,15 @@ class Model:
     factor_ppm: int
     tells_usage: bool
 
-    def cost_ucr(self, tokens: Mapping[str, int]) -> int:
+    known: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict, compare=False)
+
+    def cost_ucr(self, tokens: tuple[tuple[str, int], ...]) -> int:
         """Rounded up once, from an exact fraction."""
+        if tokens not in self.known:
+            self.known[tokens] = self._cost_ucr(dict(tokens))
+        return self.known[tokens]
+
+    def _cost_ucr(self, tokens: Mapping[str, int]) -> int:
         per_million = sum(
             n * self.rates[name if name in self.rates else _PRICED_AS[name]]
             for name, n in tokens.items()
@@ -67,6 +74,7 @@ class Truth:
     twice: list[str] = field(default_factory=list)  # request ids that the provider billed again
     topups: list[TopUp] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    same: dict[Bill, Bill] = field(default_factory=dict)  # a run has many equal ones
     told: dict[str, int] = field(default_factory=dict)  # rid -> ucr that the client was told
     refused: set[str] = field(default_factory=set)  # rids that were turned away at the door
 
@@ -116,7 +124,8 @@ def _bill(truth: Truth, row: Mapping[str, Any]) -> None:
     if rid in truth.bills:
         truth.twice.append(rid)
     used = tuple(sorted((name, n) for name, n in tokens.items() if n))
-    truth.bills[rid] = Bill(row["model"], used, row["end"])
+    bill = Bill(row["model"], used, row["end"])
+    truth.bills[rid] = truth.same.setdefault(bill, bill)
 
 
 def _answers(truth: Truth, file: Path) -> None:
