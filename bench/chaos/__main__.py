@@ -52,6 +52,7 @@ async def run(wanted: Plan, options: argparse.Namespace) -> Outcome:
         if drain_s > QUIET_MAX_S and not restless:
             restless = f"it took {drain_s:.0f} s, more than {QUIET_MAX_S:.0f}"
         return Outcome(
+            command=_command(wanted, options),
             plan=wanted,
             machine=described,
             verdict=verdict,
@@ -91,6 +92,14 @@ async def _storm(
             _say(f"{stage.billed():,} billed, {kills} kills")
         await asyncio.sleep(0.1)
     await raging
+
+
+def _command(wanted: Plan, options: argparse.Namespace) -> str:
+    kills = sum(fault.is_kill for fault in wanted.faults)
+    return (
+        f"python -m bench.chaos --seed {wanted.seed} --seconds {wanted.seconds:g} --kills {kills}"
+        f" --wipes {wanted.count('wipe')} --requests {options.requests}"
+    )
 
 
 def _say(text: str) -> None:

@@ -1,15 +1,24 @@
-"""The outcome of a run, as JSON and as a short table."""
+"""The outcome of a run, as JSON and as a short table; JSON to a page of Markdown.
 
+python -m bench.chaos.report report.json --markdown docs/chaos.md
+"""
+
+import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
 
 from bench.chaos.checker import Verdict
+from bench.chaos.page import page
 from bench.chaos.plan import Plan
 from bench.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    command: str  # that repeats it
     plan: Plan
     machine: Machine
     verdict: Verdict
@@ -40,6 +49,7 @@ def as_json(outcome: Outcome) -> dict[str, object]:
     verdict = outcome.verdict
     return {
         "ok": outcome.ok,
+        "command": outcome.command,
         "plan": plan | {"faults": len(outcome.plan.faults)},
         "machine": asdict(outcome.machine),
         "kills": outcome.kills,
@@ -93,3 +103,15 @@ def as_table(outcome: Outcome) -> str:
 
 
 SHOWN_OF_EACH = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos.report", description=__doc__)
+    parser.add_argument("report", type=Path, help="the JSON of a run")
+    parser.add_argument("--markdown", type=Path, required=True, help="the page to write")
+    given = parser.parse_args()
+    given.markdown.write_text(page(orjson.loads(given.report.read_bytes())))
+
+
+if __name__ == "__main__":
+    main()
