@@ -1,7 +1,4 @@
-"""The report of a run as a page of Markdown, from its JSON: what was done, what happened, what holds.
-
-python -m bench.chaos.report report.json --markdown docs/chaos.md
-"""
+"""The report of a run as a page of Markdown, made from its JSON: what was done, and what holds."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,7 +35,7 @@ FAULTS: Mapping[str, str] = {
 CHECKS: Mapping[str, str] = {
     "every bill has its row": "no billed request without a usage row",
     "one end, one charge": "one terminal row per request; only an orphan's late truth is a second",
-    "exact amounts": "tokens and cost of the row are those of the bill, by the checker's arithmetic",
+    "exact amounts": "the row has the bill's tokens, and the cost that the checker computes",
     "nothing but what was billed": "no charge without a bill",
     "rows belong to their callers": "key, organisation, pool and shard fit together",
     "clients were told the truth": "the cost in an answer is the cost in the books",
@@ -68,16 +65,16 @@ have budgets. Afterwards all faults end, the load stops, and all must come to re
 
 The judge (`bench/chaos/checker.py`) imports nothing of the product. It reads the provider's bills,
 the answers that clients saw, the payments and faults as they happened, every row of the ledger and
-all of Redis; it prices with exact fractions and demands that every rule below has no exception. Each
-of its rules is itself tested against an installation in which that one thing is wrong.
+all of Redis; it prices with exact fractions and demands that no rule below has an exception. Each of
+its rules is itself tested against an installation in which that one thing is wrong.
 """
 LIMITS = """\
-- All processes share one machine, its clock and its disk. PostgreSQL is killed, but its machine never
-  loses power: it runs without `fsync`.
-- An *orphan* is a request whose proxy died before the provider's usage came: it costs at most what had
-  been noted, the rest is the operator's loss. Nobody can know it: the figures were in flight.
-- The rate is that of a machine that at the same time runs the load, the provider, both databases and
-  the faults; it is no measure of the door. See `bench/README.md` for such.
+- All processes share one machine, its clock and its disk. PostgreSQL is killed, but its machine
+  never loses power: it runs without `fsync`.
+- An *orphan* is a request whose proxy died before the provider's usage came: it costs at most what
+  had been noted, the rest is the operator's loss. Nobody can know it: the figures were in flight.
+- The rate is that of a machine that also runs the load, the provider, both databases and whatever
+  else was at work; it is no measure of the door. `bench/README.md` tells how that is measured.
 """
 
 
@@ -85,8 +82,9 @@ def page(report: Report) -> str:
     parts = [
         "# Chaos",
         "",
-        f"**{_headline(report)}** This page is written from the report of that run by",
-        "`python -m bench.chaos.report FILE --markdown docs/chaos.md`.",
+        f"**{_headline(report)}**",
+        "This page is written from the JSON that a run leaves, by"
+        " `python -m bench.chaos.report FILE --markdown docs/chaos.md`.",
         "",
         "## Method",
         "",
@@ -122,9 +120,10 @@ def page(report: Report) -> str:
 
 def _headline(report: Report) -> str:
     wrong = sum(report["differences"].values())
+    billed, wipes = report["counts"].get("billed", 0), report["faults"].get("wipe", 0)
     return (
-        f"{report['counts'].get('billed', 0):,} billed requests, {report['kills']:,} kills, of which"
-        f" {report['faults'].get('wipe', 0):,} lost all of Redis: {wrong} differences in money."
+        f"{billed:,} billed requests, {report['kills']:,} kills, of which {wipes:,} lost all of"
+        f" Redis: {wrong} differences in money."
     )
 
 
