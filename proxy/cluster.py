@@ -142,7 +142,7 @@ class Cluster:
                 raise
             except hiredis.ReplyError as answer:
                 problem = answer
-        raise RedisDown(f"Redis refused {script.name if script else 'a command'}: {problem}")
+        raise pipe.refusal(script.name if script else "a command", problem)
 
     def _serving(self, key: bytes | None) -> Pipe:
         if key is None:

@@ -6,104 +6,29 @@ request path uses redis-py.
 """
 
 import asyncio
+import logging
 import random
 import ssl
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 import hiredis
 
 from proxy.address import Address, seeds
+from proxy.link import Left, Link, RedisDown, Reply
 from proxy.scripts import SCRIPTS, Script
 
+log = logging.getLogger("opscenter.proxy.pipe")
+
+__all__ = ["FORGOTTEN", "Left", "Pipe", "RedisDown", "Reply", "Word", "replied"]
+
 Word = bytes | int
-Reply = Any  # what Redis answered: bytes, int, None or a list of these
-Left = Callable[[Reply], None]  # hears the reply to a call whose caller has been cancelled
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.5
 HEALTHY_AFTER_S = 1.0  # a connection that lived so long did not fail at its start
+TOLD_AGAIN_S = 10.0  # what Redis refuses is told once in this time
 WATCH_S = 0.02  # how often deadlines are looked at
 HARMLESS = ("NOPERM", "ERR unknown")  # what a server says that takes no SCRIPT LOAD or INFO
 FORGOTTEN = ("NOSCRIPT", *HARMLESS)  # the script has to travel with its call
-
-
-class RedisDown(Exception):
-    """Redis cannot be reached, answers too late, or has too much waiting. Nothing was decided."""
-
-
-class _Connection(asyncio.Protocol):
-    """One connection: commands out, replies in, in order."""
-
-    def __init__(self, lost: Callable[["_Connection"], None]) -> None:
-        self.lost = lost  # told at once, so that nothing is sent to where nobody answers
-        self.reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self.waiting: deque[tuple[float, asyncio.Future[Reply], Left | None]] = deque()
-        self.transport: asyncio.Transport | None = None
-        self.loop = asyncio.get_running_loop()
-        self.closed: asyncio.Future[None] = self.loop.create_future()
-        self.problem = "the connection to Redis ended"
-        self._out: list[bytes] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        self.lost(self)
-        while self.waiting:
-            future = self.waiting.popleft()[1]
-            if not future.done():
-                future.set_exception(RedisDown(self.problem))
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        self.reader.feed(data)
-        try:
-            self._answer_waiting()
-        except hiredis.ProtocolError:
-            self.fail("what answers at Redis' address is not Redis")
-
-    def _answer_waiting(self) -> None:
-        while (reply := self.reader.gets()) is not _NOTHING:
-            if not self.waiting:
-                return self.fail("Redis answered what nobody asked")
-            _, future, left = self.waiting.popleft()
-            if future.done():
-                if left is not None and not isinstance(reply, hiredis.ReplyError):
-                    left(reply)
-            elif isinstance(reply, hiredis.ReplyError):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
-
-    def send(
-        self, command: bytes, deadline: float, left: Left | None = None
-    ) -> "asyncio.Future[Reply]":
-        future: asyncio.Future[Reply] = self.loop.create_future()
-        self.waiting.append((deadline, future, left))
-        if not self._out:
-            self.loop.call_soon(self._flush)
-        self._out.append(command)
-        return future
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self.transport is not None:
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    def expire(self, now: float) -> None:
-        """A late answer condemns the connection: the ones behind it would be later still."""
-        if self.waiting and self.waiting[0][0] < now:
-            self.fail("Redis did not answer in time")
-
-    def fail(self, problem: str = "") -> None:
-        self.problem = problem or self.problem
-        if self.transport is not None:
-            self.transport.abort()
-
-
-_NOTHING = object()
 
 
 def _pack(command: tuple[Word, ...]) -> bytes:
@@ -156,8 +81,9 @@ class Pipe:
         self.backlog_max = max(backlog_max // connections, 1)  # of each connection
         self.problem = "not connected yet"  # why it is down, for people
         self._tls = ssl.create_default_context() if self.address.tls else None
-        self._ready: list[_Connection] = []
+        self._ready: list[Link] = []
         self._next = 0
+        self._silent_until = 0.0
         self._count = connections
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -232,7 +158,16 @@ class Pipe:
             # it has become a replica: connecting again finds the master, or tells
             for connection in self._ready[:]:
                 connection.fail("the server has become a replica")
-        return RedisDown(f"Redis refused {what}: {problem}")
+        return self.refusal(what, problem)
+
+    def refusal(self, what: str, problem: hiredis.ReplyError) -> RedisDown:
+        """Callers are told that nothing can be checked; the log has the server's words."""
+        told = RedisDown(f"Redis refused {what}: {problem}")
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + TOLD_AGAIN_S
+            log.warning("%s", told)
+        return told
 
     async def _keep(self, tried: asyncio.Event) -> None:
         """Keeps one connection up: connect, hand out, wait for its end, back off with jitter."""
@@ -263,14 +198,14 @@ class Pipe:
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
             backoff = min(backoff * 2, BACKOFF_MAX_S)
 
-    async def _until_closed(self, connection: _Connection) -> None:
+    async def _until_closed(self, connection: Link) -> None:
         try:
             await connection.closed
         finally:
             self._lost(connection)
             connection.fail()
 
-    def _lost(self, connection: _Connection) -> None:
+    def _lost(self, connection: Link) -> None:
         if connection in self._ready:
             self._ready.remove(connection)
             self._changed()
@@ -280,9 +215,9 @@ class Pipe:
         if failed is self.address and not self._ready:
             self.address = self._seeds[(self._seeds.index(failed) + 1) % len(self._seeds)]
 
-    async def _connect(self, at: Address) -> _Connection:
+    async def _connect(self, at: Address) -> Link:
         loop = asyncio.get_running_loop()
-        connection = _Connection(self._lost)
+        connection = Link(self._lost)
         if at.socket:
             await loop.create_unix_connection(lambda: connection, at.socket)
         else:
@@ -294,7 +229,7 @@ class Pipe:
             raise
         return connection
 
-    async def _greet(self, connection: _Connection, at: Address) -> None:
+    async def _greet(self, connection: Link, at: Address) -> None:
         """Signs in, learns what kind of server it is, and loads the scripts."""
         deadline = connection.loop.time() + self.timeout_s
         hello: list[tuple[bytes, ...]] = []

@@ -170,6 +170,11 @@ def main() -> int:
     except (SettingsError, KeyFileError, RedisUrlError) as problem:
         print(f"opscenter proxy: {problem}", file=sys.stderr)
         return EX_CONFIG
+    except OSError as problem:  # the supervisor tries again, and there may be room then
+        where, why = problem.filename or settings.home, problem.strerror
+        cure = "Free some room there, or give it to the user that runs the proxies."
+        print(f"opscenter proxy: {where} cannot be written: {why}. {cure}", file=sys.stderr)
+        return 1
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
