@@ -65,8 +65,8 @@ have budgets. Afterwards all faults end, the load stops, and all must come to re
 
 The judge (`bench/chaos/checker.py`) imports nothing of the product. It reads the provider's bills,
 the answers that clients saw, the payments and faults as they happened, every row of the ledger and
-all of Redis; it prices with exact fractions and demands that no rule below has an exception. Each of
-its rules is itself tested against an installation in which that one thing is wrong.
+all of Redis; it prices with exact fractions and demands that no rule below has an exception. Each
+of its rules is itself tested against an installation in which that one thing is wrong.
 """
 LIMITS = """\
 - All processes share one machine, its clock and its disk. PostgreSQL is killed, but its machine
