@@ -6,6 +6,6 @@ the steps       request  admit  route  upstream  relay  settle, errors and answe
 beside them     keep (holds of what runs), journal (what has to be settled)
 the client's    server (ASGI), worker (one process), supervisor and fleet (all of a machine)
 Redis           pipe (connections), shards (what a script means), scripts and lua/ (the scripts)
-providers       http1 and connection (the wire), providers/ (five questions each)
+providers       http1, pool, connection, incoming, dial, egress (the wire), providers/ (questions)
 the world       snapshot (what all share), keyfile and keys (secrets), pricing, settings, metrics
 """

@@ -62,6 +62,13 @@ FAMILIES = (
     Family("upstream_attempts_total", "counter", "Calls to providers."),
     Family("upstream_connects_total", "counter", "New connections to providers."),
     Family(
+        "upstream_connections",
+        "gauge",
+        "Connections to providers just now: serving or being opened, and kept for the next.",
+        ('state="in_use"', 'state="idle"'),
+    ),
+    Family("upstream_waiting", "gauge", "Requests that wait for such a connection just now."),
+    Family(
         "overhead_seconds",
         "histogram",
         "Time inside us, the provider's taken off.",
@@ -105,6 +112,9 @@ class Metrics:
         self.stale = _offsets["stale_records_total"]
         self.attempts = _offsets["upstream_attempts_total"]
         self.connects = _offsets["upstream_connects_total"]
+        self.upstream_in_use = _offsets["upstream_connections"]
+        self.upstream_idle = self.upstream_in_use + 1
+        self.upstream_waiting = _offsets["upstream_waiting"]
         self._overhead = _offsets["overhead_seconds"]
         self._first_byte = _offsets["first_byte_seconds"]
 
@@ -150,7 +160,11 @@ def open_slot(run_dir: Path, slot: int) -> Metrics:
             cells[cell] = 0
         cells[LAYOUT] = _layout
     metrics = Metrics(cells)
-    cells[HEARTBEAT] = cells[READY] = cells[metrics.running] = cells[metrics.connections] = 0
+    cells[HEARTBEAT] = cells[READY] = 0
+    for family in FAMILIES:  # what was just now with the last worker ended with it
+        if family.kind == "gauge":
+            for nth in range(len(family.labels)):
+                cells[_offsets[family.name] + nth] = 0
     return metrics
 
 

@@ -106,6 +106,16 @@ class Settings:
     upstream_waiters_max: int = setting(512, "Requests that may wait for one of them.", 0)
     upstream_wait_ms: int = setting(2_000, "Longest wait for one of them.", 1)
     upstream_idle_ms: int = setting(30_000, "An unused connection is closed after this.", 100)
+    upstream_age_ms: int = setting(
+        600_000,
+        "A connection older than this is not kept, so that a provider's name is resolved anew.",
+        1_000,
+    )
+    upstream_ca_file: str = setting(
+        "",
+        "PEM file of further authorities whose certificates providers may show. Empty: those of"
+        " the system alone.",
+    )
 
     drain_ms: int = setting(
         30_000, "A worker that stops lets its running requests end within this time.", 0, 3_600_000

@@ -113,7 +113,7 @@ class Upstream:
             self._metrics.add(self._metrics.attempts)
             started = time.perf_counter_ns()
             try:
-                reply = await self._try(call, deployment)
+                reply = await self._try(call, deployment, outcome)
             except (UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, UpstreamBusy):
                 waited_ns += time.perf_counter_ns() - started
                 if nth == len(deployments):
@@ -135,7 +135,7 @@ class Upstream:
                 reply.answer.close()
         raise AssertionError("the last deployment returns or raises")
 
-    async def _try(self, call: Call, deployment: Deployment) -> Reply:
+    async def _try(self, call: Call, deployment: Deployment, outcome: Outcome) -> Reply:
         adapter = ADAPTERS[deployment.adapter]
         body = adapter.body(deployment, call)
         answer: Answer
@@ -144,7 +144,7 @@ class Upstream:
             return Reply(answer, adapter, deployment, self._settings, 0)
         url = adapter.url(deployment, call)
         try:
-            answer = await self._client.post(url, adapter.headers(deployment, call), body)
+            answer = await self._client.post(url, adapter.headers(deployment, call), body, outcome)
         except Exhausted:
             raise UpstreamBusy(
                 model=deployment.model,

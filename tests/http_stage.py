@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proxy.connection import Answer
 from proxy.http1 import Client
+from proxy.incoming import Answer
 from proxy.metrics import in_memory
 from proxy.settings import Settings
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.connection import HEADER_BYTES_MAX, HEADERS_MAX, Broken, Stale, TooLate, Unreachable
 from proxy.http1 import Client
+from proxy.incoming import HEADER_BYTES_MAX, HEADERS_MAX, Broken, Stale, TooLate, Unreachable
 from tests.http_stage import (
     CHUNKED,
     OK,

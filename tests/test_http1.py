@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy import connection
-from proxy.connection import Answer
-from proxy.http1 import Client, Exhausted, Origin, TooLate, Unreachable
+from proxy import incoming
+from proxy.http1 import Client, Exhausted, TooLate, Unreachable, taken_apart
+from proxy.incoming import Answer
 from tests.http_stage import (
     CHUNKED,
     OK,
@@ -94,7 +94,7 @@ async def test_a_line_break_in_a_header_is_never_sent(value: bytes) -> None:
 def test_a_url_is_an_origin_and_a_target(
     url: str, host: str, port: int, tls: bool, target: bytes, authority: bytes | None
 ) -> None:
-    origin, found = Origin.of(url)
+    origin, found = taken_apart(url)
     assert (origin.host, origin.port, origin.tls, found) == (host, port, tls, target)
     assert origin.authority == authority or authority is None
 
@@ -247,7 +247,7 @@ async def test_a_kept_connection_that_ends_late_is_not_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who hangs up after a second had our request: asked twice, the provider bills twice."""
-    monkeypatch.setattr(connection, "STALE_S", 0.0)
+    monkeypatch.setattr(incoming, "STALE_S", 0.0)
     async with serving(answers_once, saying(OK)) as server, client() as made:
         assert await fetch(made, server.url) == (200, b"{}")
         assert await unreachable(made, server.url) == "it hung up"
@@ -390,7 +390,7 @@ async def test_the_client_ends_what_still_runs_when_it_closes() -> None:
         reading = asyncio.create_task(running.read())
         await asyncio.sleep(0)
         made.close()
-        with pytest.raises(connection.Broken):
+        with pytest.raises(incoming.Broken):
             await asyncio.wait_for(reading, PATIENCE_S)
         assert await server.has_ended() == 0
 
