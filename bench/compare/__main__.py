@@ -31,6 +31,7 @@ from bench.stack import StackError
 WARM_REQUESTS = 300
 IDLE_S = 3.0
 QUICK = 0.34  # of the time that each scene usually has
+RATE_MAX = 4000.0  # a second: more the generator does not pace well
 FAST_ENOUGH = 1000  # a gateway with a lower peak is spared the scene of many streams
 
 
@@ -85,7 +86,8 @@ class Course:
             self._peaks.setdefault(gateway.name, sample.per_second)
 
     def _at(self, scene: Scene, number: int, peak: float = 0.0) -> At:
-        return At(scene, number, scene.rate or scene.of_peak * peak, self._layout)
+        rate = scene.rate or min(scene.of_peak * peak, RATE_MAX)
+        return At(scene, number, rate, self._layout)
 
     def _note(self, sample: Sample) -> None:
         self.samples.append(sample)
@@ -111,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.quick:
         page.RESULTS.mkdir(exist_ok=True)
         path = page.RESULTS / f"compare-{report['machine']['commit']}.json"
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        whole = {"summary": page.summary(report), **report}
+        path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
         page.write(path)
         print(f"written: {path}, and its tables into {page.PAGE}")
     return 1 if report["errors"] or report["money"]["problems"] else 0

@@ -57,7 +57,9 @@ def ratio(ours: float | None, theirs: float | None) -> str:
     if ours is None or theirs is None or ours <= 0 or theirs <= 0:
         return "–"
     times = ours / theirs
-    return f"{times:.2g}x" if times >= 1 and times < 10 else _far(times)
+    if times > 0.5:
+        return f"{times:.0f}x" if times >= 10 else f"{times:.2f}x"
+    return f"1/{1 / times:.0f}" if times < 0.1 else f"1/{1 / times:.1f}"
 
 
 def ratio_of_times(ours: float | None, theirs: float | None) -> str:
@@ -67,9 +69,5 @@ def ratio_of_times(ours: float | None, theirs: float | None) -> str:
     return ratio(ours, theirs)
 
 
-def _far(times: float) -> str:
-    if times >= 10:
-        return f"{times:.0f}x"
-    return f"{times:.2f}x" if times > 0.5 else f"1/{1 / times:.2g}" if times > 0.1 else (
-        f"1/{1 / times:.0f}"
-    )  # fmt: skip
+def no_ratio(ours: float | None, theirs: float | None) -> str:
+    return ""

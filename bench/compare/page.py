@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compare import figures
-from bench.compare.figures import Ratio, Row, ratio, ratio_of_times
+from bench.compare.figures import Ratio, Row, no_ratio, ratio, ratio_of_times
 from bench.compare.measure import ROLES
 
 PAGE = Path(__file__).parent.parent / "README.md"
@@ -19,6 +19,10 @@ RESULTS = PAGE.parent / "results"
 NAMES = ("opscenter", "nginx", "litellm")
 BEGIN, END = "<!-- compared by results/{}: begin -->", "<!-- compared: end -->"
 _BLOCK = re.compile(r"<!-- compared by results/(\S*): begin -->\n(.*?)<!-- compared: end -->", re.S)
+
+COLUMNS = (
+    "measure", "against nginx", "against LiteLLM", "Ops-Center", "nginx", "LiteLLM", "wanted",
+)  # fmt: skip
 
 Figure = Callable[[Sequence[Row], str], float | None]
 
@@ -46,6 +50,11 @@ def _plain(scene: str, name: str) -> Figure:
     return lambda rows, gateway: figures.plain(rows, scene, gateway, name)
 
 
+def _percent(name: str, rows: Sequence[Row], gateway: str) -> float | None:
+    share = figures.plain(rows, "plain", gateway, name)
+    return None if share is None else share * 100
+
+
 _ms = partial(Line, shown="{:.2f}", ratio=ratio_of_times)
 LINES = (
     Line("CPU per request, µs", _cpu("plain"), wanted="≤ 6x, ≤ 1/60"),
@@ -53,8 +62,8 @@ LINES = (
     Line("CPU per request at 40 a second, µs", _cpu("steady")),
     Line("requests a second, gateway on one core", _plain("plain", "per_second"), wanted="≥ 50x"),
     Line("… if that core had been full", figures.full_core),
-    Line("… how full it was, %", lambda *of: _percent("gateway_core", *of)),
-    Line("… how full the others were, %", lambda *of: _percent("other_cores", *of)),
+    Line("… how full it was, %", partial(_percent, "gateway_core"), ratio=no_ratio),
+    Line("… how full the others were, %", partial(_percent, "other_cores"), ratio=no_ratio),
     _ms("added p50 at 40 requests a second, ms", _added("steady", "p50")),
     _ms("added p99 at 40 requests a second, ms", _added("steady", "p99")),
     _ms("added p50 at 70 % of its peak, ms", _added("busy", "p50"), wanted="≤ 1 ms"),
@@ -80,18 +89,10 @@ ABOUT = (  # of the gateways, not of samples
 )
 
 
-def _percent(name: str, rows: Sequence[Row], gateway: str) -> float | None:
-    share = figures.plain(rows, "plain", gateway, name)
-    return None if share is None else share * 100
-
-
 def tables(report: Mapping[str, Any]) -> str:
     """Ratios first, then figures."""
-    rows = [("against nginx", "against LiteLLM", "Ops-Center", "nginx", "LiteLLM", "wanted")]
-    lines = ["| | " + " | ".join(rows[0]) + " |", "|---|" + "---:|" * 5 + "---|"]
-    lines += [
-        f"| {title} | " + " | ".join(cells) + " |" for title, cells in _cells(report)
-    ]  # fmt: skip
+    lines = [_line(COLUMNS), "|---|" + "---:|" * 5 + "---|"]
+    lines += [_line((title, *cells)) for title, cells in _cells(report)]
     where, money = report["machine"], report["money"]
     about = [f"- {name}: {gateway['about']}." for name, gateway in report["gateways"].items()]
     return "\n".join([
@@ -106,6 +107,15 @@ def tables(report: Mapping[str, Any]) -> str:
         f" {len(money['problems'])}. Errors: {report['errors']}.",
         "",
     ])  # fmt: skip
+
+
+def summary(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The same rows for programs, as they stand at the top of the results."""
+    return [dict(zip(COLUMNS, (title, *cells), strict=True)) for title, cells in _cells(report)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _cells(report: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -141,11 +151,13 @@ def write(results: Path) -> None:
 
 
 def problem(page: Path = PAGE, results: Path = RESULTS) -> str | None:
-    """What is wrong with the page's tables."""
+    """What is wrong with the page's tables; before the first results there are none."""
     found = _BLOCK.search(page.read_text())
     if found is None:
         return f"{page.name} has no place for the comparison"
     name, shown = found.groups()
+    if not shown and not any(results.glob("compare-*.json")):
+        return None
     if not (results / name).is_file():
         return f"{page.name} shows results/{name}, which is not there"
     if tables(json.loads((results / name).read_text())) != shown:
