@@ -2,9 +2,9 @@
 
 python -m bench.overspend --admissions 1000000 --proxies 4
 
-Each process is a proxy's way in (`proxy.admit` over connections of its own) to one real Valkey, all
-on the same pools at the same time. Of each pool exactly floor(balance / hold) may be admitted, the
-others must be told 402, and what Redis holds afterwards must be what was admitted, to the ucr.
+Each process goes a proxy's own way from a key to a ticket, over connections of its own to one real
+Valkey; all are on the same pools at the same time. Of each pool exactly floor(balance / hold) may
+be admitted, the others must be told 402, and what Redis holds must be what was admitted, to the ucr.
 Exit status 0 only then. The holds stay: nothing is settled, so nothing can make up for a mistake.
 """
 
@@ -30,17 +30,17 @@ from cryptography.fernet import Fernet, MultiFernet
 
 from bench import machine
 from control.machine import servers
-from proxy.admit import Admission
-from proxy.cluster import Redis
+from proxy import keys, request
 from proxy.errors import InsufficientCredits
-from proxy.hold import hold_of
+from proxy.flow import Flow
 from proxy.ids import request_id
 from proxy.keyfile import KeyFile
 from proxy.keys import SHARDS
 from proxy.metrics import in_memory
 from proxy.scripts import SHARD_KEYS
-from proxy.shards import Shards
-from proxy.types import Call, Caller, KeyRecord, Meter, Model, OrganisationRecord, Price
+from proxy.settings import Settings, load
+from proxy.types import Model, Price
+from proxy.worker import build
 
 PASSWORD = "only-for-this-run"  # noqa: S105 - of a server that lives as long as the run
 ASKED_PER_POOL = 1_000  # admissions, by all processes together
@@ -48,11 +48,14 @@ CARRIED_MAX = 20  # holds that a pool carries
 TOGETHER = 16  # pools that are asked at the same time
 IN_FLIGHT = 256  # of each process
 TIMEOUT_MS = 10_000  # long: a late answer would leave open what was decided
-LEASE_MS = 3_600_000  # no hold ends while the run lasts
-CONNECT_MS, BACKLOG_MAX, SLICE_TOKENS = 1_000, 10_000_000, 1_024
+LEASE_MS = 600_000  # no hold ends while the run lasts
 READY_S = 60.0
 
-_BODY = b'{"messages":[{"role":"user","content":"hello"}]}'
+MESSAGES = [{"role": "user", "content": "hello"}]
+OUTPUT_MAX = 100
+BODY = orjson.dumps({"model": "bench/model", "messages": MESSAGES, "max_tokens": OUTPUT_MAX})
+DEARER_OUT, FACTOR_PPM = 5, 1_250_000
+PEPPER = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Pool:
     """An organisation with its key, and what its requests cost at most."""
 
     number: int
+    key: str
     rate: int  # ucr per million tokens
     balance: int
 
@@ -73,33 +77,17 @@ class Pool:
 
     @property
     def hold(self) -> int:
-        return hold_of(self.call(), self.model, self.price, SLICE_TOKENS).amount_ucr
+        """A token in per byte of the body, and the maximum out; rounded up once."""
+        total = len(BODY) * self.rate + OUTPUT_MAX * self.rate * DEARER_OUT
+        return -(-total * FACTOR_PPM // 10**12)
 
     @property
     def carries(self) -> int:
         return self.balance // self.hold
 
     @property
-    def model(self) -> Model:
-        return Model("bench/model", 8_192, 1_024, 0, (), self.price)
-
-    @property
     def price(self) -> Price:
-        return Price(1, {"input": self.rate, "output": 5 * self.rate}, 1_250_000)
-
-    @property
-    def caller(self) -> Caller:
-        pool = Meter(self.owner, b"pool", "pool", "organisation")
-        organisation = OrganisationRecord(f"org{self.number}", 1, (pool,))
-        key = KeyRecord(
-            f"key{self.number:07d}", self.shard, 1, b"", 1, organisation.id, "p", None, ()
-        )
-        return Caller(key, organisation)
-
-    def call(self) -> Call:
-        fields = {"messages": [{"role": "user", "content": "hello"}]}
-        path, name = "/v1/chat/completions", "bench/model"
-        return Call(request_id(), path, _BODY, fields, name, False, False, 100, None)
+        return Price(1, {"input": self.rate, "output": DEARER_OUT * self.rate}, FACTOR_PPM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +110,10 @@ def pools_of(admissions: int, seed: int) -> list[Pool]:
     pools = []
     for number in range(max(admissions // ASKED_PER_POOL, 1)):
         rate = dice.randint(1, 10 ** dice.randint(1, 11))
-        hold = Pool(number, rate, 0).hold
+        key = keys.mint(number % SHARDS).text
+        hold = Pool(number, key, rate, 0).hold
         rest = dice.choice((0, hold - 1, dice.randrange(hold)))
-        pools.append(Pool(number, rate, dice.randint(0, CARRIED_MAX) * hold + rest))
+        pools.append(Pool(number, key, rate, dice.randint(0, CARRIED_MAX) * hold + rest))
     return pools
 
 
@@ -141,21 +130,28 @@ def proxy(
 async def _proxy(
     url: str, pools: Sequence[Pool], each: int, start: Barrier, seed: int
 ) -> dict[int, "Counter[str]"]:
-    pipe = Redis(url, connect_ms=CONNECT_MS, timeout_ms=TIMEOUT_MS, backlog_max=IN_FLIGHT * 2)
-    await pipe.start()
-    keys = KeyFile({1: b""}, 1, MultiFernet([Fernet(Fernet.generate_key())]))
-    shards = Shards(pipe, LEASE_MS, BACKLOG_MAX)
-    admission = Admission(shards, keys, in_memory(), "bench", 10, SLICE_TOKENS, _nobody_left)
+    with tempfile.TemporaryDirectory(prefix="ocb-") as home:
+        worker = build(_settings(home, url), _keyfile(), in_memory())
+        await worker.pipe.start()
+        try:
+            return await _ask_all(worker.flow, pools, each, start, seed)
+        finally:
+            await worker.pipe.stop()
+            worker.journal.close()
+
+
+async def _ask_all(
+    flow: Flow, pools: Sequence[Pool], each: int, start: Barrier, seed: int
+) -> dict[int, "Counter[str]"]:
     answers = {pool.number: Counter[str]() for pool in pools}
     order = _order(pools, each, random.Random(seed))
 
     async def ask() -> None:
         for pool in order:
-            answers[pool.number][await _ask(admission, pool)] += 1
+            answers[pool.number][await _ask(flow, pool)] += 1
 
     await asyncio.to_thread(start.wait, READY_S)
     await asyncio.gather(*(ask() for _ in range(IN_FLIGHT)))
-    await pipe.stop()
     return answers
 
 
@@ -167,9 +163,13 @@ def _order(pools: Sequence[Pool], each: int, dice: random.Random) -> Iterator[Po
         yield from block
 
 
-async def _ask(admission: Admission, pool: Pool) -> str:
+async def _ask(flow: Flow, pool: Pool) -> str:
+    """The flow's own first steps, up to the ticket."""
+    model = Model("bench/model", 8_192, 1_024, 0, (), pool.price)
     try:
-        ticket = await admission.admit(pool.call(), pool.caller, pool.model, pool.price)
+        caller = await flow.admission.identify(f"Bearer {pool.key}".encode())
+        call = request.chat(request_id(), "/v1/chat/completions", BODY, flow.settings, {})
+        ticket = await flow.admission.admit(call, caller, model, pool.price)
     except InsufficientCredits as problem:
         return str(problem.status)
     except Exception as problem:  # whatever else it is, it fails the run
@@ -177,8 +177,13 @@ async def _ask(admission: Admission, pool: Pool) -> str:
     return "admitted" if ticket.held_ucr == pool.hold else f"held {ticket.held_ucr}"
 
 
-def _nobody_left(*_: object) -> None:
-    raise AssertionError("no caller of this run leaves")
+def _settings(home: str, url: str) -> Settings:
+    given = {"HOME": home, "REDIS_URL": url, "REDIS_TIMEOUT_MS": TIMEOUT_MS, "LEASE_MS": LEASE_MS}
+    return load(Settings, {f"OPSCENTER_{name}": str(value) for name, value in given.items()})
+
+
+def _keyfile() -> KeyFile:
+    return KeyFile({1: PEPPER}, 1, MultiFernet([Fernet(Fernet.generate_key())]))
 
 
 # All of them ----------------------------------------------------------------------------------
@@ -204,15 +209,20 @@ def _fill(client: redis.Redis, pools: Sequence[Pool]) -> None:
     for at in SHARD_KEYS:
         client.hset(at.meta, "gen", 1)
     for pool in pools:
-        record: dict[Any, Any] = {
-            "ver": 1,
-            "st": "active",
-            "body": "{}",
-            "digest": "",
-            "exp": 0,
-        }
-        client.hset(SHARD_KEYS[pool.shard].key(pool.caller.key.kid), mapping=record)
-        client.hset(pool.owner, mapping=record | {"pool.b": pool.balance})
+        names = {"organisation": f"org{pool.number}", "person": "p", "pepper": 1}
+        key = orjson.dumps({**names, "models": None, "meters": []})
+        meter = [f"o:org{pool.number}", "pool", "pool", "organisation", 0]
+        digest = _keyfile().digest(pool.key, 1).hex()
+        record: dict[Any, Any] = {"ver": 1, "st": "active", "digest": digest, "exp": 0, "body": key}
+        client.hset(SHARD_KEYS[pool.shard].key(_kid(pool.key)), mapping=record)
+        record = {"ver": 1, "st": "active", "body": orjson.dumps({"meters": [meter]})}
+        client.hset(pool.owner, mapping={**record, "pool.b": pool.balance})
+
+
+def _kid(key: str) -> str:
+    parsed = keys.parse(key)
+    assert parsed is not None
+    return parsed.kid
 
 
 def _compete(
