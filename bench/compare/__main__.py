@@ -32,7 +32,7 @@ WARM_REQUESTS = 300
 IDLE_S = 3.0
 QUICK = 0.34  # of the time that each scene usually has
 RATE_MAX = 4000.0  # a second: more the generator does not pace well
-FAST_ENOUGH = 1000  # a gateway with a lower peak is spared the scene of many streams
+CORE_MAX = 0.9  # a gateway that would need more of its core is spared the scene of many streams
 
 
 class Course:
@@ -44,6 +44,7 @@ class Course:
         self._share = share
         self._layout: Layout = cores.layout()
         self._peaks: dict[str, float] = {}
+        self._stream_cpu_us: dict[str, float] = {}
         self.samples: list[Sample] = []
 
     def pin(self, own: int) -> None:
@@ -75,7 +76,9 @@ class Course:
 
     def _one(self, gateway: Gateway, scene: Scene, number: int) -> None:
         peak = self._peaks.get(gateway.name, 0.0)
-        if not scene.slow_too and peak < FAST_ENOUGH:
+        needs = scene.rate * self._stream_cpu_us.get(gateway.name, 0.0) / 1e6
+        if not scene.slow_too and needs > CORE_MAX:
+            self.say(f"    {gateway.name:9} is spared: this would take {needs:.0f} cores of it")
             return
         at = self._at(scene, number, peak)
         if scene.of_peak:
@@ -84,6 +87,8 @@ class Course:
         self._note(sample)
         if scene.name == PEAK.name:
             self._peaks.setdefault(gateway.name, sample.per_second)
+        if scene.name == "stream":
+            self._stream_cpu_us.setdefault(gateway.name, sample.cpu_us["gateway"])
 
     def _at(self, scene: Scene, number: int, peak: float = 0.0) -> At:
         rate = scene.rate or min(scene.of_peak * peak, RATE_MAX)
