@@ -2,9 +2,28 @@
 a drain shares a batch among the shards.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
 import pytest
 
+from bench.chaos.parts import Postgres
+from bench.ledger import events
+from bench.ledger.place import Caller
+from control.books import ledger
+from control.books.drain import Drain
 from control.books.streams import portions
+from proxy import keys
+from proxy.scripts import SHARD_KEYS
+from tests.door_stage import DoorStage, door
+from tests.failures_stage import agreed, balance, code, own_postgres
+
+GRANT = 10_000_000_000
+COST = 9_000  # of one hello to ops/echo
+AN_HOUR = 100_000  # events: what 28 requests a second leave behind in one
+PATIENCE_S = 120.0
 
 
 @pytest.mark.parametrize(
@@ -26,3 +45,98 @@ def test_a_batch_is_shared_among_the_shards(
 ) -> None:
     """One busy shard may fill it; the others never wait for it."""
     assert portions(waiting, most) == shares
+
+
+@pytest.fixture
+async def database() -> AsyncIterator[Postgres]:
+    async with own_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+async def stage(home: Path, redis_url: str, database: Postgres) -> AsyncIterator[DoorStage]:
+    async with door(home, redis_url, database.url) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def draining(stage: DoorStage) -> AsyncIterator[None]:
+    """A drain at work, as its process runs it."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(Drain(stage.pool, stage.redis, lease_ms=12_000).run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def waiting(stage: DoorStage) -> int:
+    return sum(await stage.redis.commands([("XLEN", at.usage) for at in SHARD_KEYS]))
+
+
+async def until_waiting(stage: DoorStage, count: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await waiting(stage) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_postgres_may_be_away_while_requests_are_served(
+    stage: DoorStage, database: Postgres
+) -> None:
+    """Usage is kept in the streams; when it is back, it is booked once, without a restart."""
+    async with draining(stage):
+        assert (await stage.chat()).status_code == 200
+        await stage.worker.flow.settler.drain(10)
+        await until_waiting(stage, 0)
+        await database.kill()
+        for _ in range(5):
+            assert (await stage.chat()).status_code == 200
+        await until_waiting(stage, 5)
+        assert (await stage.pool_in_redis())["b"] == GRANT - 6 * COST
+        await database.begin()
+        await until_waiting(stage, 0)
+    assert await balance(stage) == GRANT - 6 * COST
+    assert len(await stage.usage()) == 6
+    await agreed(stage)
+
+
+async def test_an_hour_without_postgres_is_caught_up_exactly(
+    stage: DoorStage, database: Postgres
+) -> None:
+    organisation = await stage.organisation()
+    person = await stage.pool.fetchval("SELECT person FROM membership LIMIT 1")
+    more = AN_HOUR * events.COST_UCR
+    async with stage.pool.acquire() as conn, conn.transaction():
+        await ledger.grant(conn, organisation, more, "for an hour", "test")
+    await stage.drain.pusher.push_once()
+    key = keys.parse(stage.key)
+    assert key is not None
+    async with draining(stage):
+        await database.kill()
+        await events.fill(stage.redis, [Caller(organisation, person, key)], AN_HOUR)
+        assert await waiting(stage) == AN_HOUR
+        assert (await stage.chat()).status_code == 200
+        await database.begin()
+        await until_waiting(stage, 0)
+    assert await balance(stage) == GRANT - COST
+    assert await stage.pool.fetchval("SELECT count(*) FROM usage_event") == AN_HOUR + 1
+    await agreed(stage)
+
+
+async def test_at_the_ceiling_of_the_backlog_nothing_more_is_admitted(
+    home: Path, redis_url: str, database_url: str
+) -> None:
+    """What waits for the ledger is bounded; as soon as it is booked, requests go on."""
+    async with door(home, redis_url, database_url, OPSCENTER_BACKLOG_MAX="3") as stage:
+        for _ in range(3):
+            assert (await stage.chat()).status_code == 200
+            await stage.worker.flow.settler.drain(10)
+        refused = await stage.chat()
+        assert code(refused) == (503, "not_ready")
+        assert refused.headers["retry-after"]
+        assert await stage.pool_in_redis() == {"b": GRANT - 3 * COST, "h": 0}
+        await stage.quiesce()
+        assert (await stage.chat()).status_code == 200
+        await stage.quiesce()
+        await agreed(stage)

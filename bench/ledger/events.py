@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from bench.ledger.place import Caller, Place
-from control.store import Call
+from bench.ledger.place import Caller
+from control.store import Call, Store
 from proxy.ids import request_id
 from proxy.scripts import SHARD_KEYS
 
@@ -16,14 +16,14 @@ TOKENS = {"input": 150, "cache_read": 50, "output": 80}
 COST_UCR, HELD_UCR, LEASE_MS, BACKLOG_MAX = 360_000, 2_000_000, 60_000, 10_000_000
 
 
-async def fill(place: Place, callers: Sequence[Caller], count: int) -> None:
+async def fill(store: Store, callers: Sequence[Caller], count: int) -> None:
     """`count` requests of these callers in turn."""
     made = 0
     while made < count:
         chosen = [callers[(made + n) % len(callers)] for n in range(min(AT_ONCE, count - made))]
         pairs = [_request(caller) for caller in chosen]
         for calls in zip(*pairs, strict=True):
-            for reply in await place.store.run_all(calls):
+            for reply in await store.run_all(calls):
                 if reply[0] != b"OK":
                     raise RuntimeError(f"Redis refused a request of the bench: {reply}")
         made += len(chosen)

@@ -23,10 +23,10 @@ Row = dict[str, float | int | str]
 async def ingest(place: Place, callers: Sequence[Caller], count: int) -> Row:
     """`count` events wait; the drain is let go; how long until the ledger has all."""
     async with place.drain() as drain:
-        await fill(place, callers, min(count, 2_000))  # plans, caches, accounts
+        await fill(place.store, callers, min(count, 2_000))  # plans, caches, accounts
         await place.until_drained()
         drain.send(signal.SIGSTOP)
-        await fill(place, callers, count)
+        await fill(place.store, callers, count)
         before, started = _cpu(place, drain), time.monotonic()
         drain.send(signal.SIGCONT)
         await place.until_drained()
@@ -42,7 +42,7 @@ async def catch_up(place: Place, callers: Sequence[Caller], count: int) -> Row:
     """PostgreSQL is down, `count` events come, it starts again; until it has all of them."""
     async with place.drain():
         await place.postgres.kill()
-        await fill(place, callers, count)
+        await fill(place.store, callers, count)
         before = await place.store.info("memory")
         started = time.monotonic()
         await place.postgres.begin()
@@ -59,7 +59,7 @@ async def catch_up(place: Place, callers: Sequence[Caller], count: int) -> Row:
 async def sizes(place: Place, callers: Sequence[Caller], count: int) -> Row:
     """Bytes per event while it waits in Redis, and for good in PostgreSQL."""
     redis_before = int((await place.store.info("memory"))["used_memory"])
-    await fill(place, callers, count)
+    await fill(place.store, callers, count)
     usage = int((await place.store.info("memory"))["used_memory"]) - redis_before
     streams = sum(
         await place.store.commands(
