@@ -47,12 +47,15 @@ def _unusable(why: str) -> SettingsError:
 
 async def connect(host: str, port: int) -> socket.socket:
     """A socket to the first address that answers; a silent one is soon joined by the next."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = alternating(found)[:ADDRESSES_MAX]
+    addresses = alternating(await resolved(host, port))[:ADDRESSES_MAX]
     if len(addresses) == 1:
         return await _connected(addresses[0])
     return await _race(deque(addresses))
+
+
+async def resolved(host: str, port: int) -> Sequence[AddressInfo]:
+    """What the system says of a name just now."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 def alternating(found: Sequence[AddressInfo]) -> list[AddressInfo]:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import datetime
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +23,7 @@ from proxy.metrics import in_memory
 from proxy.settings import Settings
 
 PATIENCE_S = 10.0
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n"
@@ -45,6 +48,10 @@ class Peer:
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
         return head, await self._reader.readexactly(int(length or 0))
+
+    async def begin(self) -> bytes:
+        """The head of the next request alone."""
+        return await self._reader.readuntil(b"\r\n\r\n")
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -137,8 +144,12 @@ async def silent(peer: Peer) -> None:
 
 
 @asynccontextmanager
-async def client(**settings: int) -> AsyncIterator[Client]:
-    made = Client(Settings(**settings), in_memory())  # type: ignore[arg-type]
+async def client(
+    environ: Any = NO_VARIABLES, metrics: Any = None, **settings: int | str
+) -> AsyncIterator[Client]:
+    """A client that knows no variable of this machine."""
+    wanted = Settings(**settings)  # type: ignore[arg-type]
+    made = Client(wanted, metrics or in_memory(), environ)
     try:
         yield made
     finally:

@@ -1,20 +1,24 @@
 """The pools of connections to providers: kept, bounded, in turn, and only where they should be."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from proxy import incoming
+from proxy import dial, incoming
 from proxy.http1 import Client, Exhausted, TooLate, Unreachable, taken_apart
 from proxy.incoming import Answer
+from proxy.metrics import Metrics, in_memory
 from tests.http_stage import (
     CHUNKED,
     OK,
     PATIENCE_S,
     UNTIL_CLOSE,
     Peer,
+    Script,
     Server,
     becomes,
     certificate,
@@ -218,7 +222,118 @@ async def test_a_word_on_an_unused_connection_ends_it() -> None:
         assert await fetch(made, server.url) == (200, b"{}")
 
 
+async def test_an_old_connection_is_closed_instead_of_kept() -> None:
+    """Its server's name may lead elsewhere by now, and only a new connection asks."""
+    async with serving(saying(OK)) as server, client(upstream_age_ms=60) as made:
+        assert await fetch(made, server.url) == (200, b"{}")
+        await asyncio.sleep(0.07)
+        assert await fetch(made, server.url) == (200, b"{}")
+        assert await server.has_ended() == 0
+        assert server.connections == 2
+
+
+async def test_a_connection_that_grew_old_under_an_answer_is_not_kept() -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await go.wait()
+        await peer.send(OK)
+        await peer.closed()
+
+    async with serving(script) as server, client(upstream_age_ms=20) as made:
+        task = asyncio.create_task(fetch(made, server.url))
+        await becomes(lambda: server.connections)
+        asyncio.get_running_loop().call_later(0.03, go.set)
+        assert await task == (200, b"{}")
+        assert await server.has_ended() == 0
+
+
+async def test_the_way_out_is_asked_for_its_name_by_new_connections_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No look-up and no handshake per request."""
+    asked, resolved = [], dial.resolved
+
+    async def counting(host: str, port: int) -> Sequence[dial.AddressInfo]:
+        asked.append(host)
+        return await resolved(host, port)
+
+    monkeypatch.setattr(dial, "resolved", counting)
+    async with serving(saying(OK)) as server, client() as made:
+        for _ in range(5):
+            await fetch(made, server.url)
+    assert asked == ["127.0.0.1"]
+
+
+# An answer before its request has gone out ----------------------------------------------------
+
+BIG = b"x" * (16 * 2**20)
+EARLY = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}"
+
+
+async def test_an_early_answer_is_read_and_its_connection_not_kept() -> None:
+    """What is left of the request would be taken for the beginning of the next one."""
+
+    async def script(peer: Peer) -> None:
+        await peer.begin()
+        await peer.send(EARLY)
+        await over.wait()
+
+    over = asyncio.Event()
+    async with serving(script, saying(OK)) as server, client() as made:
+        answer = await post(made, server.url, BIG)
+        assert (answer.status, await whole(answer)) == (413, b"{}")
+        assert await fetch(made, server.url) == (200, b"{}")
+        assert server.connections == 2
+        over.set()
+
+
+async def test_an_early_answer_is_read_although_the_server_resets_behind_it() -> None:
+    """It closes with most of the request unread, which the system tells as a reset."""
+
+    async def script(peer: Peer) -> None:
+        await peer.begin()
+        await peer.send(EARLY)
+        peer.reset()
+
+    async with serving(script) as server, client() as made:
+        answer = await post(made, server.url, BIG)
+        assert (answer.status, await whole(answer)) == (413, b"{}")
+
+
+async def test_a_large_request_arrives_whole() -> None:
+    async def script(peer: Peer) -> None:
+        _, body = await peer.request()
+        assert body == BIG
+        await peer.send(OK)
+
+    async with serving(script) as server, client() as made:
+        answer = await post(made, server.url, BIG)
+        assert (answer.status, await whole(answer)) == (200, b"{}")
+
+
 # A connection that ends ---------------------------------------------------------------------
+
+
+class Count:
+    """What counts how often a request was sent."""
+
+    attempts = 1
+
+
+@pytest.mark.parametrize(("second", "attempts"), [(saying(OK), 2), (hangs_up, 2)])
+async def test_a_second_sending_is_recorded_as_an_attempt(second: Script, attempts: int) -> None:
+    """Whether it goes well or not."""
+    count, metrics = Count(), in_memory()
+    async with serving(answers_once, second) as server, client(metrics=metrics) as made:
+        first = await made.post(server.url, (), b"", count)
+        assert (await whole(first), count.attempts) == (b"{}", 1)
+        with contextlib.suppress(Unreachable):
+            await made.post(server.url, (), b"", count)
+    assert count.attempts == attempts
+    assert metrics.cells[metrics.attempts] == attempts - 1  # the first is counted by who asks
+    assert metrics.cells[metrics.connects] == 2
 
 
 async def test_a_kept_connection_that_the_server_had_closed_is_replaced_once() -> None:
@@ -368,7 +483,8 @@ async def test_every_place_comes_back_however_its_request_ends() -> None:
     """Answers read, closed, broken and cancelled: after all of them the pool is as it was."""
     settings = {"upstream_connections": 2, "upstream_waiters_max": 0}
     scripts = (saying(OK), saying(HALF), hangs_up, silent, saying(HALF, then=Peer.hang_up))
-    async with client(**settings) as made:
+    metrics = in_memory()
+    async with client(metrics=metrics, **settings) as made:
         for script in scripts:
             async with serving(script) as server:
                 for _ in range(5):
@@ -381,6 +497,35 @@ async def test_every_place_comes_back_however_its_request_ends() -> None:
                         with_answer.close()
                 pool = next(p for o, p in made._pools.items() if str(o.port) in server.url)
                 assert pool._places == len(pool._open) == len(pool._idle)
+                assert gauges(metrics)["waiting"] == gauges(metrics)["in use"] == 0
+
+
+def gauges(metrics: Metrics) -> dict[str, int]:
+    cells = (metrics.upstream_in_use, metrics.upstream_idle, metrics.upstream_waiting)
+    names = ("in use", "idle", "waiting")
+    return {name: metrics.cells[cell] for name, cell in zip(names, cells, strict=True)}
+
+
+async def test_p40_gauges_tell_what_is_in_use_idle_and_waiting() -> None:
+    metrics = in_memory()
+    settings = {"upstream_connections": 2, "upstream_wait_ms": 5_000}
+    async with serving(saying(HALF)) as server, client(metrics=metrics, **settings) as made:
+        running = await held(made, server, 2)
+        waiting = await queued(made, server, 3)
+        assert gauges(metrics) == {"in use": 2, "idle": 0, "waiting": 3}
+        waiting[0].cancel()
+        running[0].close()
+        last = await waiting[1]
+        assert gauges(metrics) == {"in use": 2, "idle": 0, "waiting": 1}
+        waiting[2].cancel()
+        await becomes(lambda: not metrics.cells[metrics.upstream_waiting])
+        server.scripts = (saying(OK),)
+        last.close()
+        assert await fetch(made, server.url) == (200, b"{}")
+        assert gauges(metrics) == {"in use": 1, "idle": 1, "waiting": 0}
+        running[1].close()
+        assert gauges(metrics) == {"in use": 0, "idle": 1, "waiting": 0}
+    assert gauges(metrics) == {"in use": 0, "idle": 0, "waiting": 0}
 
 
 async def test_the_client_ends_what_still_runs_when_it_closes() -> None:
