@@ -11,7 +11,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: format-check lint types files bench-smoke tests ## Everything that CI checks
+test: format-check lint types files bench-smoke micro tests ## Everything that CI checks
 
 environment: ## The Python environment in .venv, made once from .ci/dev.lock
 	@.ci/environment
@@ -42,6 +42,12 @@ tests: environment ## pytest; one file: make tests ARGS=tests/test_house.py
 bench-smoke: environment ## Seconds of load over a whole Ops-Center; every charge is compared
 	$(PYTHON) -m bench.run --smoke
 
+micro: environment ## What the pure pieces cost, against recorded ratios: seconds; make micro ARGS=--record
+	$(PYTHON) -m pytest bench/micro -q --benchmark-disable-gc --benchmark-columns=min,median,rounds $(ARGS)
+
+bench: environment ## Beside nginx and LiteLLM: minutes, on a quiet machine; make bench ARGS=--quick
+	$(PYTHON) -m bench.compare $(ARGS)
+
 SEED ?= 1
 SECONDS_OF_CHAOS ?= 90
 
@@ -64,4 +70,4 @@ image-check: ## Build the image and really start it: locked down, without a netw
 clean: ## Remove what tools left here, the environment too
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
-.PHONY: help test environment format format-check lint types files tests bench-smoke docs lock image image-check clean
+.PHONY: help test environment format format-check lint types files tests bench-smoke micro bench docs lock image image-check clean

@@ -62,6 +62,15 @@ async def test_a_load_sends_exactly_its_requests(rate: float | None, stream: boo
         assert not result.errors
 
 
+async def test_a_load_of_a_time_ends_what_it_began() -> None:
+    """No request is cut, so the provider bills what the generator counts."""
+    async with FakeUpstream() as upstream:
+        model = "mock/ok?latency_ms=5"
+        result = await run(Load(upstream.url, model, connections=4, starts_s=0.05))
+        assert not result.errors
+        assert 4 <= result.answered == len(upstream.billed())
+
+
 async def test_a_load_ends_with_its_time() -> None:
     async with FakeUpstream() as upstream:
         result = await run(Load(upstream.url, "mock/hang", connections=2, seconds=0.05))
