@@ -16,7 +16,7 @@ from control.books import ledger
 from control.books.drain import Drain
 from control.books.streams import portions
 from proxy import keys
-from proxy.scripts import SHARD_KEYS
+from proxy.scripts import SHARD_KEYS, ShardKeys
 from tests.door_stage import DoorStage, door
 from tests.failures_stage import agreed, balance, code, own_postgres
 
@@ -71,6 +71,11 @@ async def draining(stage: DoorStage) -> AsyncIterator[None]:
         await task
 
 
+async def keys_of(stage: DoorStage) -> ShardKeys:
+    shard = await stage.pool.fetchval("SELECT shard FROM organisation WHERE platform")
+    return SHARD_KEYS[int(shard)]
+
+
 async def waiting(stage: DoorStage) -> int:
     return sum(await stage.redis.commands([("XLEN", at.usage) for at in SHARD_KEYS]))
 
@@ -89,11 +94,13 @@ async def test_postgres_may_be_away_while_requests_are_served(
         assert (await stage.chat()).status_code == 200
         await stage.worker.flow.settler.drain(10)
         await until_waiting(stage, 0)
+        at, organisation = await keys_of(stage), str(await stage.organisation())
         await database.kill()
         for _ in range(5):
             assert (await stage.chat()).status_code == 200
         await until_waiting(stage, 5)
-        assert (await stage.pool_in_redis())["b"] == GRANT - 6 * COST
+        left = await stage.redis.command("HGET", at.organisation(organisation), "pool.b")
+        assert int(left) == GRANT - 6 * COST
         await database.begin()
         await until_waiting(stage, 0)
     assert await balance(stage) == GRANT - 6 * COST
