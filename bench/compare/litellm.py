@@ -60,7 +60,7 @@ class LiteLLM:
         try:
             with self._virtual(folder, "http://127.0.0.1:9"):
                 pass
-        except (StackError, OSError, KeyError) as problem:
+        except (StackError, OSError, KeyError, ValueError) as problem:
             self.no_database = f"its database did not work: {type(problem).__name__}"
 
     @contextlib.contextmanager
@@ -80,7 +80,8 @@ class LiteLLM:
         with contextlib.ExitStack() as stack:
             server = servers.start_postgres(folder / "pg", folder / "run", DATABASE_PASSWORD)
             stack.callback(server.stop)
-            settings = {"DATABASE_URL": server.url}
+            # Prisma wants a host's name, also beside the folder of a socket
+            settings = {"DATABASE_URL": server.url.replace("@/", "@localhost/", 1)}
             served = stack.enter_context(self._serving(folder, upstream_url, settings))
             url, master, pid = served
             about = f"{self._version()}, one worker; a virtual key"
