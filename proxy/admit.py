@@ -5,8 +5,10 @@ look-up, because the script is told the versions and answers STALE when one is n
 """
 
 import hmac
+import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import TypeVar
 
 import orjson
@@ -32,13 +34,24 @@ from proxy.pipe import RedisDown
 from proxy.pricing import credits_text
 from proxy.records import is_good, key_record, organisation_record
 from proxy.request import choices_of
-from proxy.scripts import SHARD_KEYS
 from proxy.shards import Admitted, Limited, OtherCeiling, Refused, Shards, Stale
-from proxy.types import Call, Caller, KeyRecord, Meter, Model, OrganisationRecord, Price, Ticket
+from proxy.standing import caller_of, standing_of
+from proxy.types import (
+    Call,
+    Caller,
+    KeyRecord,
+    Meter,
+    Model,
+    OrganisationRecord,
+    Price,
+    Standing,
+    Ticket,
+)
 
 ADMIT_TRIES = 5  # a record that changes faster than this is not ours to chase
 BEARER = "bearer "
 
+N = TypeVar("N", str, bytes)
 R = TypeVar("R")
 Ticketing = Callable[[Sequence[int]], Ticket]
 
@@ -54,7 +67,7 @@ class Admission:
         instance: str,
         callers_max: int,
         slice_tokens: int,
-        abandoned: Callable[[Ticket, Call], None],
+        abandoned: Callable[[Ticket], None],
     ) -> None:
         """`abandoned` gives back what was held for a client who left before he was told."""
         self._shards = shards
@@ -66,10 +79,31 @@ class Admission:
         self._abandoned = abandoned
         self._keys: dict[str, KeyRecord] = {}
         self._organisations: dict[str, OrganisationRecord] = {}
+        self._seen: dict[bytes, Caller] = {}
+        self._salt = secrets.token_bytes(32)
 
     async def identify(self, authorization: bytes | None) -> Caller:
-        """Whose key this is. Says nothing yet about whether it is still good."""
-        key = _key(authorization)
+        """Whose key this is. Says nothing yet about whether it is still good. A header that was
+        checked before is known by its digest, for as long as its records are the newest.
+        """
+        if not authorization:
+            raise KeyMissing
+        seen = blake2b(authorization, digest_size=16, key=self._salt).digest()
+        caller = self._seen.get(seen)
+        if caller is not None and self._is_newest(caller):
+            return caller
+        caller = await self._identify(_key(authorization))
+        self._remember(self._seen, seen, caller)
+        return caller
+
+    def _is_newest(self, caller: Caller) -> bool:
+        key, organisation = caller.key, caller.organisation
+        return (
+            self._keys.get(key.kid) is key
+            and self._organisations.get(organisation.id) is organisation
+        )
+
+    async def _identify(self, key: keys.Key) -> Caller:
         try:
             record = self._keys.get(key.kid) or await self._fetch_key(key)
             self._check_digest(key, record)
@@ -79,7 +113,7 @@ class Admission:
         except RedisDown:
             self._metrics.add(self._metrics.redis_failures)
             raise NotReady from None
-        return Caller(record, organisation)
+        return caller_of(record, organisation)
 
     async def admit(self, call: Call, caller: Caller, model: Model, price: Price) -> Ticket:
         """Takes the holds of this call, all or none."""
@@ -88,19 +122,21 @@ class Admission:
         hold = hold_of(call, model, price, self._slice_tokens)
         context, lowered_to = self._context(call, caller, model, price), None
         for _ in range(ADMIT_TRIES):
-            meters = _meters(caller, call)
-            owners = _owners(caller, meters)
+            standing = standing_of(caller, call)
+            meters = standing.meters
             amounts = [1 if meter.unit == "slot" else hold.amount_ucr for meter in meters]
-            ticket = partial(_ticket, call, caller, model, price, meters, owners, hold, lowered_to)
+            ticket = partial(
+                _ticket, call, caller, model, price, standing, context, hold, lowered_to
+            )
 
             def release(admitted: Admitted, ticket: Ticketing = ticket) -> None:
-                self._abandoned(ticket(admitted.left), call)
+                self._abandoned(ticket(admitted.left))
 
             try:
                 answer = await self._shards.admit(
                     caller.key.shard,
                     call.rid,
-                    owners,
+                    standing.owners,
                     (caller.key.version, caller.organisation.version),
                     meters,
                     amounts,
@@ -155,7 +191,7 @@ class Admission:
             self._remember(self._organisations, organisation.id, organisation)
             if stale.organisation.status != "active":
                 raise self._refusal("ORG", caller)
-        return Caller(key, organisation)
+        return caller_of(key, organisation)
 
     def _refusal(self, why: str, caller: Caller) -> Exception:
         if why == "NOTREADY":
@@ -188,7 +224,7 @@ class Admission:
         self._remember(self._organisations, record.id, record)
         return record
 
-    def _remember(self, cache: dict[str, R], name: str, record: R) -> None:
+    def _remember(self, cache: dict[N, R], name: N, record: R) -> None:
         if len(cache) >= self._callers_max and name not in cache:
             cache.pop(next(iter(cache)))
         cache[name] = record
@@ -209,9 +245,7 @@ class Admission:
         )
 
 
-def _key(header: bytes | None) -> keys.Key:
-    if not header:
-        raise KeyMissing
+def _key(header: bytes) -> keys.Key:
     authorization = header.decode("latin-1")
     if authorization[: len(BEARER)].lower() != BEARER:
         raise KeyMissing
@@ -221,49 +255,27 @@ def _key(header: bytes | None) -> keys.Key:
     return key
 
 
-def _meters(caller: Caller, call: Call) -> tuple[Meter, ...]:
-    meters = caller.organisation.meters + caller.key.meters
-    if call.job is None or call.job.ceiling_ucr is None:
-        return meters
-    name = f"w:j:{caller.organisation.id}:{call.job.id}"
-    owner = SHARD_KEYS[caller.key.shard].prefix + name.encode()
-    return (*meters, Meter(owner, b"bud", "ucr", "job", call.job.ceiling_ucr))
-
-
-def _owners(caller: Caller, meters: Sequence[Meter]) -> list[bytes]:
-    """The records first, a job last: the scripts find them by their place."""
-    at = SHARD_KEYS[caller.key.shard]
-    owners = [at.key(caller.key.kid), at.organisation(caller.organisation.id)]
-    for meter in meters:
-        if meter.owner not in owners:
-            owners.append(meter.owner)
-    return owners
-
-
 def _ticket(
     call: Call,
     caller: Caller,
     model: Model,
     price: Price,
-    meters: Sequence[Meter],
-    owners: Sequence[bytes],
+    standing: Standing,
+    context: bytes,
     hold: Hold,
     lowered_to: int | None,
     left: Sequence[int],
 ) -> Ticket:
-    pool = next(nth for nth, meter in enumerate(meters) if meter.unit == "pool")
-    budgets = [meter.owner + b":" + meter.name for meter in meters if meter.unit == "ucr"]
     return Ticket(
         rid=call.rid,
         shard=caller.key.shard,
         caller=caller,
         model=model,
         price=price,
-        owners=tuple(owners),
-        pool=meters[pool].owner + b":" + meters[pool].name,
-        budgets=b" ".join(budgets),
+        standing=standing,
+        context=context,
         held_ucr=hold.amount_ucr,
-        left_ucr=left[pool],
+        left_ucr=left[standing.paying],
         output_held=hold.output_tokens,
         lowered_to=lowered_to,
     )

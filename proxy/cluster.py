@@ -70,8 +70,10 @@ class Cluster:
 
     # calls ------------------------------------------------------------------------------
 
-    def send(self, *command: Word) -> "asyncio.Future[Reply]":
-        return asyncio.ensure_future(self.execute(*command))
+    def begin(
+        self, script: Script, keys: Sequence[bytes], args: Sequence[Word]
+    ) -> "asyncio.Future[Reply]":
+        return asyncio.ensure_future(self.run(script, keys, args))
 
     async def execute(self, *command: Word) -> Reply:
         return await self._call(key_of(command), command, None, None)
@@ -263,7 +265,7 @@ class Redis:
 
     def _serve(self, by: Pipe | Cluster) -> None:
         self._by = by
-        self.send, self.execute, self.run = by.send, by.execute, by.run
+        self.execute, self.begin, self.run = by.execute, by.begin, by.run
 
     @property
     def up(self) -> bool:

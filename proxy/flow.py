@@ -77,8 +77,8 @@ class Flow:
         finally:
             if reply is not None:
                 reply.answer.close()
-            if ticket is not None and call is not None:
-                self.settler.finish(ticket, outcome, started_ns, call)
+            if ticket is not None:
+                self.settler.finish(ticket, outcome, started_ns)
             self._measure(started_ns, call, reply)
 
     async def _plain(

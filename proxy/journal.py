@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,12 +27,41 @@ class JournalError(Exception):
     """The journal cannot be written: nothing may be admitted that it would have to remember."""
 
 
+class Admitted(NamedTuple):
+    """What a settlement has to know of a hold."""
+
+    shard: int
+    owners: str  # every hash that the hold touches, by spaces
+    pool: str
+    budgets: str
+    held: int
+    event: bytes  # JSON: what the ledger is told of a request that nobody ended
+
+    def line(self, rid: str) -> bytes:
+        said = orjson.Fragment(self.event)
+        s, o, p, b, h, _ = self
+        return _dumps({"t": "A", "r": rid, "s": s, "o": o, "p": p, "b": b, "h": h, "e": said})
+
+
+class Used(NamedTuple):
+    """How it ended."""
+
+    kind: str
+    cost: int
+    held: int
+    event: bytes  # JSON: all that the ledger books of it
+
+    def line(self, rid: str) -> bytes:
+        k, c, h, said = self
+        return _dumps({"t": "U", "r": rid, "k": k, "c": c, "h": h, "e": orjson.Fragment(said)})
+
+
 @dataclass(slots=True)
 class Entry:
     """One request that the ledger is not known to have."""
 
-    admitted: dict[str, Any]  # shard, owners, pool, budgets, held, context
-    used: dict[str, Any] | None = None  # kind, cost, held, event
+    admitted: Admitted
+    used: Used | None = None
     checkpoint: int = 0
 
 
@@ -53,28 +82,28 @@ class Journal:
     def full(self) -> bool:
         return len(self.entries) >= ENTRIES_MAX
 
-    def admitted(self, rid: str, admitted: dict[str, Any]) -> None:
+    def admitted(self, rid: str, admitted: Admitted) -> None:
         if self.full:
             raise JournalError("too many requests wait for the ledger")
-        self._write({"t": "A", "r": rid, **admitted})
+        self._write(admitted.line(rid))
         self.entries[rid] = Entry(admitted)
 
     def checkpoint(self, rid: str, cost: int) -> None:
         entry = self.entries.get(rid)
         if entry is not None and cost != entry.checkpoint:
-            self._write({"t": "C", "r": rid, "c": cost})
+            self._write(_checkpoint(rid, cost))
             entry.checkpoint = cost
 
-    def used(self, rid: str, used: dict[str, Any]) -> None:
+    def used(self, rid: str, used: Used) -> None:
         entry = self.entries.get(rid)
         if entry is not None:
             entry.used = used  # even when it cannot be written: this process still knows
-            self._write({"t": "U", "r": rid, **used})
+            self._write(used.line(rid))
 
     def is_orphan(self, rid: str) -> bool:
         """Whether this is all that we know of it: a truth is not confirmed by an orphan's row."""
         entry = self.entries.get(rid)
-        return entry is not None and entry.used is not None and entry.used["k"] == "orphan"
+        return entry is not None and entry.used is not None and entry.used.kind == "orphan"
 
     def confirmed(self, rids: list[str]) -> None:
         """The ledger has them."""
@@ -107,18 +136,17 @@ class Journal:
     def try_again(self) -> None:
         """After a failed write: whether there is room again."""
         if self.broken:
-            self._write({"t": "N"})
+            self._write(_dumps({"t": "N"}))
 
     def _keep(self, rid: str, entry: Entry) -> None:
         for line in _lines(rid, entry):
             self._write(line)
         self.entries[rid] = entry
 
-    def _write(self, line: dict[str, Any]) -> None:
-        data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    def _write(self, line: bytes) -> None:
         try:
-            written = os.write(self._fd, data)
-            if written != len(data):
+            written = os.write(self._fd, line)
+            if written != len(line):
                 os.ftruncate(self._fd, self._bytes)
                 raise OSError("the disk is full")
         except OSError as problem:
@@ -135,8 +163,8 @@ class Journal:
         """The new file is locked and complete before it takes the old one's name."""
         draft = self._path.with_suffix(".draft")
         fd = _open(draft)
-        lines = (line for rid, entry in self.entries.items() for line in _lines(rid, entry))
-        data = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+        entries = self.entries.items()
+        data = b"".join(line for rid, entry in entries for line in _lines(rid, entry))
         try:
             whole = os.write(fd, data) == len(data)
         except OSError:
@@ -161,20 +189,31 @@ def read(path: Path) -> Iterator[tuple[str, Entry]]:
             continue
         step, rid = line.pop("t"), line.pop("r", "")
         if step == "A":
-            entries[rid] = Entry(line)
+            said = orjson.dumps(line["e"])
+            entries[rid] = Entry(
+                Admitted(line["s"], line["o"], line["p"], line["b"], line["h"], said)
+            )
         elif step == "C" and rid in entries:
             entries[rid].checkpoint = line["c"]
         elif step == "U" and rid in entries:
-            entries[rid].used = line
+            entries[rid].used = Used(line["k"], line["c"], line["h"], orjson.dumps(line["e"]))
     yield from entries.items()
 
 
-def _lines(rid: str, entry: Entry) -> Iterator[dict[str, Any]]:
-    yield {"t": "A", "r": rid, **entry.admitted}
+def _lines(rid: str, entry: Entry) -> Iterator[bytes]:
+    yield entry.admitted.line(rid)
     if entry.checkpoint:
-        yield {"t": "C", "r": rid, "c": entry.checkpoint}
+        yield _checkpoint(rid, entry.checkpoint)
     if entry.used is not None:
-        yield {"t": "U", "r": rid, **entry.used}
+        yield entry.used.line(rid)
+
+
+def _checkpoint(rid: str, cost: int) -> bytes:
+    return _dumps({"t": "C", "r": rid, "c": cost})
+
+
+def _dumps(line: dict[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _open(path: Path) -> int:

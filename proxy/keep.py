@@ -54,7 +54,9 @@ class Keeper:
                 names = set()
             if names:
                 every = self.running.values()
-                await self._look([one for one in every if names & set(one.ticket.owners[:2])])
+                await self._look(
+                    [one for one in every if names & set(one.ticket.standing.owners[:2])]
+                )
             await asyncio.sleep(REVOKED_POLL_S)
 
     def cut(self, rid: str) -> None:
@@ -75,7 +77,7 @@ class Keeper:
         rows = []
         for running in together:
             cost = so_far(running.ticket, running.call, running.outcome)
-            rows.append(Renewal(running.ticket.rid, running.ticket.owners, cost, 0))
+            rows.append(Renewal(running.ticket.rid, running.ticket.standing.owners, cost, 0))
             try:
                 self._journal.checkpoint(running.ticket.rid, cost)
             except JournalError as problem:
@@ -88,6 +90,11 @@ class Keeper:
         for running, answer in zip(together, answers, strict=True):
             if answer == "REVOKED":
                 self.cut(running.ticket.rid)
+
+
+def _records_of(ticket: Ticket) -> set[bytes]:
+    """Its key's and its organisation's."""
+    return set(ticket.standing.owners[:2])
 
 
 def so_far(ticket: Ticket, call: Call, outcome: Outcome) -> int:

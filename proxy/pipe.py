@@ -131,6 +131,12 @@ class Pipe:
         deadline = connection.loop.time() + self.timeout_s
         return connection.send(_pack(command), deadline, left)
 
+    def begin(
+        self, script: Script, keys: Sequence[bytes], args: Sequence[Word]
+    ) -> "asyncio.Future[Reply]":
+        """A script's reply to come. What the server refuses is for `run`."""
+        return self.send(b"EVALSHA", script.sha, len(keys), *keys, *args)
+
     async def run(
         self,
         script: Script,

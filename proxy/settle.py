@@ -8,18 +8,18 @@ ledger is known to have it.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import orjson
 
 from proxy.errors import ClientGone, NotReady
-from proxy.journal import Entry, Journal, JournalError
+from proxy.journal import Admitted, Entry, Journal, JournalError, Used
 from proxy.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
-from proxy.pipe import RedisDown
+from proxy.pipe import RedisDown, Reply
 from proxy.pricing import cost_ucr, worst_ucr
-from proxy.shards import Renewal, SettleCall, Shards
+from proxy.shards import Renewal, SendAgain, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
 
 log = logging.getLogger("opscenter.proxy.settle")
@@ -37,7 +37,7 @@ class Settler:
         self._shards = shards
         self._metrics = metrics
         self._journal = journal
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[Reply]] = set()
         self.keeper = Keeper(shards, metrics, journal)
         self._sent_at: dict[str, float] = {}  # settled and not confirmed; oldest first
 
@@ -57,41 +57,39 @@ class Settler:
     ) -> None:
         """Before the provider is called: this request is remembered from now on, its hold kept."""
         try:
-            self._journal.admitted(ticket.rid, _admitted(ticket, call))
+            self._journal.admitted(ticket.rid, _admitted(ticket))
         except JournalError as problem:
             log.error("%s: nothing is admitted until it can", problem)
             raise NotReady from None
         finally:
             self.keeper.running[ticket.rid] = Running(ticket, call, outcome, task)
 
-    def finish(self, ticket: Ticket, outcome: Outcome, started_ns: int, call: Call) -> int:
+    def finish(self, ticket: Ticket, outcome: Outcome, started_ns: int) -> int:
         """Hands the request to the ledger; returns what it cost."""
         self.keeper.running.pop(ticket.rid, None)
         cost = cost_ucr(outcome.usage.tokens, ticket.price) if outcome.kind == "settled" else 0
-        used = {
-            "k": outcome.kind,
-            "c": cost,
-            "h": ticket.held_ucr + outcome.extended_ucr,
-            "e": _event(ticket, outcome, started_ns, call, self._journal.instance),
-        }
-        admitted = _admitted(ticket, call)
+        used = Used(
+            outcome.kind,
+            cost,
+            ticket.held_ucr + outcome.extended_ucr,
+            _event(ticket, outcome, started_ns),
+        )
         try:
             self._journal.used(ticket.rid, used)
         except JournalError as problem:
             log.error("%s: request %s is remembered in memory alone", problem, ticket.rid)
         self._count(outcome, cost)
-        self._send(ticket.rid, admitted, used)
+        self._send(ticket.rid, _admitted(ticket), used)
         return cost
 
-    def release(self, ticket: Ticket, call: Call) -> None:
+    def release(self, ticket: Ticket) -> None:
         """Gives back a hold that was taken for a client who had left."""
-        outcome = Outcome(reason=ClientGone.code)
-        self.finish(ticket, outcome, time.perf_counter_ns(), call)
+        self.finish(ticket, Outcome(reason=ClientGone.code), time.perf_counter_ns())
 
     async def extend(self, ticket: Ticket, call: Call, outcome: Outcome, tokens: int) -> bool:
         """Holds a stream's next slice; False where the credits do not carry it."""
         extra = worst_ucr(0, tokens, ticket.price)
-        row = Renewal(ticket.rid, ticket.owners, so_far(ticket, call, outcome), extra)
+        row = Renewal(ticket.rid, ticket.standing.owners, so_far(ticket, call, outcome), extra)
         try:
             [answer] = await self._shards.renew(ticket.shard, [row])
         except RedisDown:
@@ -165,28 +163,38 @@ class Settler:
 
     # sending ------------------------------------------------------------------------
 
-    def _send(self, rid: str, admitted: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    def _send(self, rid: str, admitted: Admitted, used: Used) -> None:
         call = self._shards.settle(
-            admitted["s"],
+            admitted.shard,
             rid,
-            [owner.encode() for owner in admitted["o"]],
-            used["k"].encode(),
-            used["c"],
-            admitted["p"].encode(),
-            admitted["b"].encode(),
-            used["h"],
-            used["e"].encode(),
+            admitted.owners.encode().split(),
+            used.kind.encode(),
+            used.cost,
+            admitted.pool.encode(),
+            admitted.budgets.encode(),
+            used.held,
+            used.event,
         )
         self._sent_at[rid] = time.monotonic()
-        task = asyncio.create_task(self._settle(call))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _settle(self, call: SettleCall) -> None:
         try:
-            result = await call.send()
+            reply = call.begin()
         except RedisDown:
             self._metrics.add(self._metrics.redis_failures)  # it is driven again later
+            return
+        self._sending.add(reply)
+        reply.add_done_callback(partial(self._settled, call))
+
+    def _settled(self, call: SettleCall, reply: "asyncio.Future[Reply]") -> None:
+        """No task of its own: there is one of these for each request."""
+        self._sending.discard(reply)
+        try:
+            result = call.read(reply)
+        except SendAgain:
+            again = asyncio.ensure_future(call.send_patiently())
+            self._sending.add(again)
+            again.add_done_callback(partial(self._settled, call))
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)
         else:
             self._metrics.add(self._metrics.settled + ("ok", "late", "again").index(result))
 
@@ -198,53 +206,37 @@ class Settler:
             metrics.add(metrics.tokens + output, count)
 
 
-def _admitted(ticket: Ticket, call: Call) -> dict[str, Any]:
-    """What a settlement needs to know of a hold, as the journal keeps it."""
-    key = ticket.caller.key
-    return {
-        "s": ticket.shard,
-        "o": [owner.decode() for owner in ticket.owners],
-        "p": ticket.pool.decode(),
-        "b": ticket.budgets.decode(),
-        "h": ticket.held_ucr,
-        "e": {
-            "o": key.organisation,
-            "k": key.kid,
-            "u": key.person,
-            "m": ticket.model.id,
-            "v": ticket.price.version,
-            "e": call.end_user,
-            "j": call.job.id if call.job else None,
-        },
-    }
+def _admitted(ticket: Ticket) -> Admitted:
+    standing = ticket.standing
+    return Admitted(
+        ticket.shard,
+        standing.owners_text,
+        standing.pool,
+        standing.budgets,
+        ticket.held_ucr,
+        ticket.context,
+    )
 
 
-def _event(ticket: Ticket, outcome: Outcome, started_ns: int, call: Call, instance: str) -> str:
-    """All that the ledger books of a request."""
+def _event(ticket: Ticket, outcome: Outcome, started_ns: int) -> bytes:
+    """All that the ledger books of a request: its context, and how it went."""
     deployment = outcome.deployment
-    event = {
-        **_admitted(ticket, call)["e"],
-        "i": instance,
-        "p": deployment.provider if deployment else "",
-        "d": deployment.id if deployment else 0,
-        "n": outcome.attempts,
-        "t": dict(outcome.usage.tokens),
-        "s": outcome.usage.source,
-        "r": outcome.reason,
-        "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
-    }
-    return orjson.dumps(event).decode()
+    went = orjson.dumps(
+        {
+            "p": deployment.provider if deployment else "",
+            "d": deployment.id if deployment else 0,
+            "n": outcome.attempts,
+            "t": dict(outcome.usage.tokens),
+            "s": outcome.usage.source,
+            "r": outcome.reason,
+            "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
+        }
+    )
+    return ticket.context[:-1] + b"," + went[1:]
 
 
-def _readdressed(entry: Entry, instance: str) -> dict[str, Any]:
+def _readdressed(entry: Entry, instance: str) -> Used:
     """A dead worker's settlement, whose confirmation now comes to us."""
-    if entry.used is not None:
-        event = {**orjson.loads(entry.used["e"]), "i": instance}
-        return {**entry.used, "e": orjson.dumps(event).decode()}
-    event = {**entry.admitted["e"], "i": instance}
-    return {
-        "k": "orphan",
-        "c": entry.checkpoint,
-        "h": entry.admitted["h"],
-        "e": orjson.dumps(event).decode(),
-    }
+    admitted = entry.admitted
+    used = entry.used or Used("orphan", entry.checkpoint, admitted.held, admitted.event)
+    return used._replace(event=orjson.dumps({**orjson.loads(used.event), "i": instance}))

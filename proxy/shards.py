@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import hiredis
+
 from proxy.cluster import Redis
 from proxy.pipe import RedisDown, Reply
 from proxy.scripts import DONE_PREFIX, REVOKED_KEY, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
@@ -98,13 +100,12 @@ class Shards:
             place = owners.index(meter.owner) + ADMIT_OWNERS_FROM
             args += (place, meter.name, meter.unit.encode(), amount)
         keys = (at.meta, at.hold, at.lease, at.usage, *owners)
-        running = asyncio.ensure_future(self.pipe.run(ADMIT, keys, args))
-        try:
-            return _admit_answer(await asyncio.shield(running))
-        except asyncio.CancelledError:
-            # the hold may have been taken for a client who has left
-            running.add_done_callback(lambda done: _abandon(done, abandoned))
-            raise
+
+        def left(reply: Reply) -> None:
+            if reply[0] == b"OK":
+                abandoned(Admitted(tuple(map(int, reply[1:]))))
+
+        return _admit_answer(await self.pipe.run(ADMIT, keys, args, left))
 
     def settle(
         self,
@@ -187,6 +188,10 @@ class Shards:
         return int(version), models
 
 
+class SendAgain(Exception):
+    """The server refused the call: it may have forgotten the script, or the slot has moved."""
+
+
 class SettleCall:
     """A settlement that can be sent again: the second time it is answered DUP."""
 
@@ -195,22 +200,27 @@ class SettleCall:
     def __init__(self, pipe: Redis, keys: Sequence[bytes], args: Sequence[bytes | int]) -> None:
         self.pipe, self.keys, self.args = pipe, keys, args
 
-    async def send(self) -> str:
+    def begin(self) -> "asyncio.Future[Reply]":
+        """The reply to come, for `read`."""
+        return self.pipe.begin(SETTLE, self.keys, self.args)
+
+    async def send_patiently(self) -> Reply:
+        """With all that a refusal asks for."""
+        return await self.pipe.run(SETTLE, self.keys, self.args)
+
+    def read(self, reply: "asyncio.Future[Reply]") -> str:
         """`ok`, `late` or `again`; RedisDown when nobody can tell what happened."""
-        reply = await self.pipe.run(SETTLE, self.keys, self.args)
-        if reply[0] == b"OK":
-            return "late" if reply[1] == b"1" else "ok"
-        if reply[0] == b"DUP":
+        try:
+            words = reply.result()
+        except asyncio.CancelledError:
+            raise RedisDown("the worker ended") from None
+        except hiredis.ReplyError:
+            raise SendAgain from None
+        if words[0] == b"OK":
+            return "late" if words[1] == b"1" else "ok"
+        if words[0] == b"DUP":
             return "again"
-        raise RedisDown(f"settle answered {_words(reply)}")
-
-
-def _abandon(done: "asyncio.Future[Reply]", abandoned: Callable[[Admitted], None]) -> None:
-    if done.cancelled() or done.exception() is not None:
-        return
-    answer = _admit_answer(done.result())
-    if isinstance(answer, Admitted):
-        abandoned(answer)
+        raise RedisDown(f"settle answered {_words(words)}")
 
 
 def _admit_answer(reply: Reply) -> Admission:

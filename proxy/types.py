@@ -102,9 +102,22 @@ class OrganisationRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a caller's requests count on, in the forms in which scripts and journal name it."""
+
+    meters: tuple[Meter, ...]
+    owners: tuple[bytes, ...]  # every hash that a hold touches: scripts declare all keys
+    owners_text: str  # the same, by spaces
+    paying: int  # which of the meters is the pool that pays
+    pool: str  # owner and meter of that
+    budgets: str  # owners and meters that count with it, by spaces
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     key: KeyRecord
     organisation: OrganisationRecord
+    standing: Standing  # without a job
 
 
 class Delivered(Protocol):
@@ -151,12 +164,11 @@ class Ticket:
     caller: Caller
     model: Model
     price: Price
-    owners: tuple[bytes, ...]  # every hash that the hold touches: scripts declare all keys
-    pool: bytes  # owner and meter that pays
+    standing: Standing
+    context: bytes  # JSON: what the ledger is told if nobody ends this request
     held_ucr: int
     left_ucr: int  # of the pool, after this hold
     output_held: int = 0  # tokens that the hold carries; of a stream the first slice
-    budgets: bytes = b""  # owners and meters that count with it, by spaces
     lowered_to: int | None = None  # tokens, when the credits did not carry the model's maximum
 
 

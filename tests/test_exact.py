@@ -187,14 +187,14 @@ async def test_what_redis_did_not_hear_is_settled_when_it_is_back(
     from proxy.shards import SettleCall
 
     monkeypatch.setattr(settle, "REDRIVE_AFTER_S", 0.05)
-    send, failing = SettleCall.send, [True]
+    begin, failing = SettleCall.begin, [True]
 
-    async def away(call: SettleCall) -> str:
+    def away(call: SettleCall) -> asyncio.Future[Any]:
         if failing[0]:
             raise RedisDown("cut")
-        return await send(call)
+        return begin(call)
 
-    monkeypatch.setattr(SettleCall, "send", away)
+    monkeypatch.setattr(SettleCall, "begin", away)
     answer = await stage.chat()
     assert answer.status_code == 200
     assert (await stage.pool_in_redis())["h"] > 0

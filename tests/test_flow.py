@@ -5,7 +5,7 @@ Each runs through a real worker, Redis and Postgres; providers are the fake one.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -461,24 +461,22 @@ async def test_a_client_that_leaves_while_he_is_admitted_leaves_no_hold(
     stage: DoorStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The script has taken the hold, the answer finds nobody: it is given back at once."""
-    pipe, admitting = stage.worker.flow.admission._shards.pipe, asyncio.Event()
-    run = pipe.run
-
-    async def slow(script: Any, *words: Any) -> Any:
-        reply = await run(script, *words)
-        if script.name == "admit":
-            admitting.set()
-            await asyncio.sleep(0.05)
-        return reply
-
     await stage.chat()
-    monkeypatch.setattr(pipe, "run", slow)
-    task = asyncio.create_task(stage.chat())
-    await admitting.wait()
-    assert (await stage.pool_in_redis())["h"] > 0
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    held_back: list[Callable[[], None]] = []
+    with monkeypatch.context() as patch:
+        for connection in stage.worker.flow.admission._shards.pipe._seed._ready:
+            answer = connection._answer_waiting
+            patch.setattr(connection, "_answer_waiting", lambda a=answer: held_back.append(a))
+            patch.setattr(connection, "expire", lambda now: None)
+        task = asyncio.create_task(stage.chat())
+        while not (await stage.pool_in_redis())["h"]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await until(lambda: stage.worker.metrics.cells[stage.worker.metrics.running] == 0)
+    for answer in held_back:
+        answer()
     metrics = stage.worker.metrics
     await until(lambda: metrics.cells[metrics.settled] == 2)
     await stage.quiesce()

@@ -2,15 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from proxy import journal
-from proxy.journal import Journal, JournalError
+from proxy.journal import Admitted, Journal, JournalError, Used
 
-ADMITTED: dict[str, Any] = {"s": 7, "o": ["k"], "p": "o:pool", "b": "", "h": 9, "e": {"k": "x"}}
-USED: dict[str, Any] = {"k": "settled", "c": 5, "h": 9, "e": "{}"}
+ADMITTED = Admitted(7, "k o", "o:pool", "", 9, b'{"k":"x"}')
+USED = Used("settled", 5, 9, b"{}")
 
 
 def die(left: Journal) -> None:

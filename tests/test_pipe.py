@@ -14,7 +14,7 @@ from redis.connection import parse_url
 
 from proxy import pipe
 from proxy.address import Address
-from proxy.pipe import Pipe, RedisDown, Reply
+from proxy.pipe import Pipe, RedisDown, Reply, replied
 from proxy.scripts import SCRIPTS, Script
 
 PATIENCE_S = 10.0
@@ -473,3 +473,16 @@ def test_a_url_that_cannot_be_read_is_refused_without_repeating_a_password(url: 
 
 def test_a_password_shows_in_no_repr() -> None:
     assert "hunter2" not in repr(Address.parse("redis://:hunter2@host"))
+
+
+async def test_a_reply_that_came_in_the_moment_of_a_cancellation_is_not_lost() -> None:
+    """Its caller never sees it, so whoever takes care of what it did has to hear of it."""
+    reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    heard: list[Reply] = []
+    caller = asyncio.create_task(replied(reply, heard.append))
+    await asyncio.sleep(0)
+    reply.set_result(7)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert heard == [7]
