@@ -42,6 +42,18 @@ class DatabaseError(Exception):
     """Postgres cannot be used; the message says why and what helps."""
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """asyncpg tells of each try to reconnect with a whole trace."""
+    if record.exc_info and record.exc_info[1] is not None:
+        why = str(record.exc_info[1]) or type(record.exc_info[1]).__name__
+        record.msg, record.args = "%s: %s", (record.getMessage(), why)
+        record.exc_info = record.exc_text = None
+    return True
+
+
+logging.getLogger("asyncpg.pool").addFilter(_in_one_line)
+
+
 async def connect(settings: ControlSettings) -> Pool:
     """A pool of connections; the first one is opened now."""
     try:

@@ -87,9 +87,11 @@ async def until_waiting(stage: DoorStage, count: int) -> None:
 
 
 async def test_postgres_may_be_away_while_requests_are_served(
-    stage: DoorStage, database: Postgres
+    stage: DoorStage, database: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Usage is kept in the streams; when it is back, it is booked once, without a restart."""
+    """Usage is kept in the streams; when it is back, it is booked once, without a restart. The log
+    tells of it in lines, not in traces.
+    """
     async with draining(stage):
         assert (await stage.chat()).status_code == 200
         await stage.worker.flow.settler.drain(10)
@@ -105,6 +107,8 @@ async def test_postgres_may_be_away_while_requests_are_served(
         await until_waiting(stage, 0)
     assert await balance(stage) == GRANT - 6 * COST
     assert len(await stage.usage()) == 6
+    assert "the drain pauses" in caplog.text
+    assert "Traceback" not in caplog.text
     await agreed(stage)
 
 
