@@ -3,6 +3,9 @@
 One append-only file, one write per step: `A` admitted (before the provider is called), `C` cost so
 far, `U` used (before it is settled). A line is forgotten when the ledger is known to have the
 request. The page cache survives kill -9; only the loss of the machine's disk loses a line.
+
+A dead worker's file stays as it is, locked by its heir, until the ledger has all of it: taking over
+needs no room, so a disk that dead workers have filled becomes free again.
 """
 
 import fcntl
@@ -19,7 +22,7 @@ import orjson
 log = logging.getLogger("opscenter.proxy.journal")
 
 ENTRIES_MAX = 200_000  # requests that are not in the ledger yet; beyond, nothing is admitted
-FILE_BYTES_MAX = 64 * 2**20  # then it is written anew with what still counts
+SLACK_BYTES = 2**20  # of lines that no longer count; an heir would settle them all again
 SUFFIX = ".journal"
 
 
@@ -65,6 +68,15 @@ class Entry:
     checkpoint: int = 0
 
 
+@dataclass(slots=True)
+class Legacy:
+    """A dead worker's file, and what of it the ledger is not known to have."""
+
+    path: Path
+    fd: int
+    rids: set[str]
+
+
 class Journal:
     """Open for as long as this worker lives; its lock tells others that it does."""
 
@@ -76,7 +88,8 @@ class Journal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / (self.instance + SUFFIX)
         self._fd = _open(self._path)
-        self._bytes = 0
+        self._bytes = self._bytes_kept = 0
+        self._inherited: dict[str, Legacy] = {}
 
     @property
     def full(self) -> bool:
@@ -98,7 +111,8 @@ class Journal:
         entry = self.entries.get(rid)
         if entry is not None:
             entry.used = used  # even when it cannot be written: this process still knows
-            self._write(used.line(rid))
+            if rid not in self._inherited:
+                self._write(used.line(rid))
 
     def is_orphan(self, rid: str) -> bool:
         """Whether this is all that we know of it: a truth is not confirmed by an orphan's row."""
@@ -109,9 +123,14 @@ class Journal:
         """The ledger has them."""
         for rid in rids:
             self.entries.pop(rid, None)
-        if self._bytes and not self.entries:
+            legacy = self._inherited.pop(rid, None)
+            if legacy is not None:
+                legacy.rids.discard(rid)
+                if not legacy.rids:
+                    _remove(legacy)
+        if self._bytes and len(self.entries) == len(self._inherited):
             self._start_anew()
-        elif self._bytes > FILE_BYTES_MAX:
+        elif self._bytes > SLACK_BYTES + 2 * self._bytes_kept:
             self._rewrite()
 
     def adopt(self) -> int:
@@ -119,29 +138,35 @@ class Journal:
         taken = 0
         for path in sorted(self._folder.glob("*" + SUFFIX)):
             if path != self._path and (fd := _lock(path)) is not None:
-                found = dict(read(path))
-                for rid, entry in found.items():
-                    self._keep(rid, entry)
-                path.unlink()
-                os.close(fd)
-                taken += len(found)
+                taken += self._inherit(path, fd)
         return taken
+
+    def _inherit(self, path: Path, fd: int) -> int:
+        """One that is here already came with an earlier heir's file."""
+        try:
+            found = {rid: e for rid, e in read(path) if rid not in self.entries}
+        except OSError:
+            os.close(fd)
+            raise
+        legacy = Legacy(path, fd, set(found))
+        self.entries.update(found)
+        self._inherited.update(dict.fromkeys(found, legacy))
+        if not found:
+            _remove(legacy)
+        return len(found)
 
     def close(self) -> None:
         """Leaves nothing behind when nothing is left to remember."""
-        if not self.entries:
+        if len(self.entries) == len(self._inherited):
             self._path.unlink(missing_ok=True)
         os.close(self._fd)
+        for fd in {legacy.fd for legacy in self._inherited.values()}:
+            os.close(fd)
 
     def try_again(self) -> None:
         """After a failed write: whether there is room again."""
         if self.broken:
             self._write(_dumps({"t": "N"}))
-
-    def _keep(self, rid: str, entry: Entry) -> None:
-        for line in _lines(rid, entry):
-            self._write(line)
-        self.entries[rid] = entry
 
     def _write(self, line: bytes) -> None:
         try:
@@ -157,14 +182,14 @@ class Journal:
 
     def _start_anew(self) -> None:
         os.ftruncate(self._fd, 0)
-        self._bytes = 0
+        self._bytes = self._bytes_kept = 0
 
     def _rewrite(self) -> None:
         """The new file is locked and complete before it takes the old one's name."""
         draft = self._path.with_suffix(".draft")
         fd = _open(draft)
-        entries = self.entries.items()
-        data = b"".join(line for rid, entry in entries for line in _lines(rid, entry))
+        own = ((rid, e) for rid, e in self.entries.items() if rid not in self._inherited)
+        data = b"".join(line for rid, entry in own for line in _lines(rid, entry))
         try:
             whole = os.write(fd, data) == len(data)
         except OSError:
@@ -175,7 +200,7 @@ class Journal:
             return
         draft.rename(self._path)
         os.close(self._fd)
-        self._fd, self._bytes = fd, len(data)
+        self._fd, self._bytes, self._bytes_kept = fd, len(data), len(data)
 
 
 def read(path: Path) -> Iterator[tuple[str, Entry]]:
@@ -214,6 +239,11 @@ def _checkpoint(rid: str, cost: int) -> bytes:
 
 def _dumps(line: dict[str, Any]) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _remove(legacy: Legacy) -> None:
+    legacy.path.unlink(missing_ok=True)
+    os.close(legacy.fd)
 
 
 def _open(path: Path) -> int:

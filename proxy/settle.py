@@ -150,9 +150,8 @@ class Settler:
         before, taken = set(self._journal.entries), 0
         try:
             taken = self._journal.adopt()
-        except (JournalError, OSError) as problem:
+        except OSError as problem:
             log.error("a dead worker's journal cannot be taken over: %s", problem)
-            return
         for rid in self._journal.entries.keys() - before:
             entry = self._journal.entries[rid]
             used = _readdressed(entry, self._journal.instance)

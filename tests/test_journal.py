@@ -13,8 +13,9 @@ USED = Used("settled", 5, 9, b"{}")
 
 
 def die(left: Journal) -> None:
-    """As kill -9 leaves it: the descriptor is closed by the system, and its lock with it."""
-    os.close(left._fd)
+    """As kill -9 leaves it: the system closes all descriptors, and their locks end with them."""
+    for fd in {left._fd, *(legacy.fd for legacy in left._inherited.values())}:
+        os.close(fd)
 
 
 def test_what_a_dead_worker_had_done_is_read_again(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_line_that_was_cut_short_hides_no_other(tmp_path: Path) -> None:
 def test_a_long_journal_is_written_anew_with_what_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "FILE_BYTES_MAX", 2_000)
+    monkeypatch.setattr(journal, "SLACK_BYTES", 2_000)
     mine = Journal(tmp_path)
     for nth in range(50):
         mine.admitted(f"r{nth}", ADMITTED)
@@ -98,6 +99,65 @@ def test_a_long_journal_is_written_anew_with_what_counts(
     assert Journal(tmp_path).adopt() == 0  # the new file is locked as the old one was
     die(mine)
     assert Journal(tmp_path).adopt() == 1
+
+
+def test_an_heir_settles_again_only_little_of_what_the_ledger_has(tmp_path: Path) -> None:
+    """Also of a worker that was never without a request, whose file was thus never emptied."""
+    dead = Journal(tmp_path)
+    dead.admitted("r0", ADMITTED)
+    for nth in range(1, 30_000):
+        dead.admitted(f"r{nth}", ADMITTED)
+        dead.used(f"r{nth - 1}", USED)
+        dead.confirmed([f"r{nth - 1}"])
+    die(dead)
+    assert 0 < Journal(tmp_path).adopt() < 10_000
+
+
+def test_taking_over_needs_no_room_and_gives_room_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dead workers may have filled the disk: their heir must be what frees it."""
+    dead = Journal(tmp_path)
+    for rid in ("ended", "begun"):
+        dead.admitted(rid, ADMITTED)
+    dead.used("ended", USED)
+    die(dead)
+    heir = Journal(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _no_room)
+        assert heir.adopt() == 2
+        heir.used("begun", USED)  # settled as an orphan: its file has all that the next heir needs
+        heir.confirmed(["ended"])
+        assert dead._path.exists()
+        assert Journal(tmp_path).adopt() == 0  # it is locked as when its worker lived
+        heir.confirmed(["begun"])
+    assert not dead._path.exists()
+    heir.admitted("after", ADMITTED)
+    assert [rid for rid, _ in journal.read(heir._path)] == ["after"]
+
+
+def test_what_was_inherited_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when the own file is written anew nor at the end, when the next heir finds it."""
+    monkeypatch.setattr(journal, "SLACK_BYTES", 500)
+    dead = Journal(tmp_path)
+    dead.admitted("old", ADMITTED)
+    die(dead)
+    heir = Journal(tmp_path)
+    heir.adopt()
+    for nth in range(20):
+        heir.admitted(f"r{nth}", ADMITTED)
+    heir.confirmed([f"r{nth}" for nth in range(19)])
+    assert [rid for rid, _ in journal.read(heir._path)] == ["r19"]
+    heir.confirmed(["r19"])
+    heir.close()
+    assert [path.name for path in tmp_path.iterdir()] == [dead._path.name]
+    assert Journal(tmp_path).adopt() == 1
+
+
+def _no_room(*_: object) -> int:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_full_disk_admits_nothing_and_recovers(
