@@ -164,6 +164,8 @@ def test_everything_under_make_is_told_by_help() -> None:
         "types",
         "tests",
         "bench-smoke",
+        "micro",
+        "bench",
         "docs",
         "lock",
         "image",
