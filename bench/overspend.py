@@ -4,7 +4,7 @@ python -m bench.overspend --admissions 1000000 --proxies 4
 
 Each process goes a proxy's own way from a key to a ticket, over connections of its own to one real
 Valkey; all are on the same pools at the same time. Of each pool exactly floor(balance / hold) may
-be admitted, the others must be told 402, and what Redis holds must be what was admitted, to the ucr.
+be admitted, the others must be told 402, and Redis must hold what was admitted, to the ucr.
 Exit status 0 only then. The holds stay: nothing is settled, so nothing can make up for a mistake.
 """
 

@@ -1,5 +1,6 @@
 """What of a stream has gone to the client, in counts, without reading every event. Pure."""
 
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -10,12 +11,14 @@ FRAMES_READ = 4  # of a stream's first frames, to learn how much of a frame is n
 
 
 class Delivered:
-    """Bytes of content, at least one for each token: all frames less the envelope they share."""
+    """Bytes of content, at least one for each token. Of the first frames the text alone; of the
+    later ones, which nobody reads, all but the envelope that they share.
+    """
 
-    __slots__ = ("bytes", "done", "envelope", "error", "events", "first")
+    __slots__ = ("content_bytes", "done", "envelope", "error", "events", "first")
 
     def __init__(self) -> None:
-        self.events = self.bytes = 0
+        self.events = self.content_bytes = 0
         self.envelope = -1  # bytes of a frame that are not content; -1: none read yet
         self.first: dict[str, Any] = {}  # the stream's first frame, for one of our own
         self.done = self.error = False
@@ -23,26 +26,37 @@ class Delivered:
     def add(self, block: bytes) -> None:
         """Whole events that went to the client."""
         if self.events < FRAMES_READ:
-            self._learn(block)
-        self.events += block.count(b"\n\n") or 1
-        self.bytes += len(block)
+            block = self._learn(block)
+        if block:
+            count = block.count(b"\n\n") or 1
+            self.events += count
+            self.content_bytes += max(len(block) - count * max(self.envelope, 0), 0)
 
-    @property
-    def content_bytes(self) -> int:
-        return max(self.bytes - self.events * max(self.envelope, 0), 0)
-
-    def _learn(self, block: bytes) -> None:
-        for event in sse.events(block):
-            try:
-                frame = orjson.loads(sse.data(event) or b"null")
-            except orjson.JSONDecodeError:
-                continue
-            if not isinstance(frame, dict):
+    def _learn(self, block: bytes) -> bytes:
+        """Reads first frames; gives back what lies behind them."""
+        read = 0
+        for event in islice(sse.events(block), FRAMES_READ - self.events):
+            self.events += 1
+            read += len(event)
+            frame = _frame(event)
+            if frame is None:
+                self.content_bytes += len(event)
                 continue
             self.first = self.first or frame
-            envelope = len(event) - text_bytes(frame.get("choices"))
+            text = text_bytes(frame.get("choices"))
+            self.content_bytes += text
+            envelope = len(event) - text
             if self.envelope < 0 or envelope < self.envelope:
                 self.envelope = envelope
+        return block[read:]
+
+
+def _frame(event: bytes) -> dict[str, Any] | None:
+    try:
+        frame = orjson.loads(sse.data(event) or b"null")
+    except orjson.JSONDecodeError:
+        return None
+    return frame if isinstance(frame, dict) else None
 
 
 def text_bytes(choices: Any) -> int:

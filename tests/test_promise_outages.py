@@ -104,7 +104,7 @@ async def charged(here: Fleet) -> bool:
     used = sum(row["tokens"].get("output", 0) for row in rows)
     billed = sum(bill.completion_tokens for bill in here.fake.billed())
     assert used <= billed
-    return used == billed
+    return bool(used == billed)
 
 
 async def fall_ill(here: Fleet, own: Away, sickness: str) -> None:
