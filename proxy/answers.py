@@ -8,7 +8,7 @@ from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
 from proxy.pricing import credits_text
 from proxy.relay import Downstream
-from proxy.types import Outcome, Ticket
+from proxy.types import NO_USAGE, WITHIN, Outcome, Ticket, Usage
 from proxy.upstream import Reply
 
 JSON = (b"content-type", b"application/json")
@@ -18,13 +18,14 @@ Headers = list[tuple[bytes, bytes]]
 class Exchange:
     """One request and its answer, of which a part may already have gone out."""
 
-    __slots__ = ("_begun", "_down", "_ended", "_metrics", "rid")
+    __slots__ = ("_begun", "_down", "_ended", "_metrics", "outcome", "rid")
 
     def __init__(self, rid: str, down: Downstream, metrics: Metrics) -> None:
         self.rid = rid
         self._down = down
         self._metrics = metrics
         self._begun = self._ended = False
+        self.outcome: Outcome | None = None  # of a stream that has begun
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         self._begun = self._ended = True
@@ -49,7 +50,8 @@ class Exchange:
         if not self._begun:
             await self.answer(problem.status, error_headers(problem), error_body(problem, self.rid))
             return
-        await self.chunk(b"data: " + error_body(problem, self.rid) + b"\n\n")
+        usage = self.outcome.usage if self.outcome else NO_USAGE
+        await self.chunk(b"data: " + error_body(problem, self.rid, usage) + b"\n\n")
         await self.end()
 
     def _with_id(self, headers: Headers) -> Headers:
@@ -57,19 +59,27 @@ class Exchange:
         return [*headers, (b"x-ops-request-id", rid), (b"x-request-id", rid)]
 
 
-def error_body(problem: OpsError, rid: str) -> bytes:
-    """OpenAI's error object, so that SDKs raise their own typed exceptions."""
-    return orjson.dumps(
-        {
-            "error": {
-                "message": problem.sentence,
-                "type": problem.kind,
-                "param": problem.param,
-                "code": problem.code,
-                "request_id": rid,
-            }
-        }
-    )
+def error_body(problem: OpsError, rid: str, usage: Usage = NO_USAGE) -> bytes:
+    """OpenAI's error object, so that SDKs raise their own typed exceptions; in the middle of a
+    stream with what was used until then."""
+    error = {
+        "message": problem.sentence,
+        "type": problem.kind,
+        "param": problem.param,
+        "code": problem.code,
+        "request_id": rid,
+    }
+    if usage is NO_USAGE:
+        return orjson.dumps({"error": error})
+    return orjson.dumps({"error": error, "usage": _usage(usage)})
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    """OpenAI's totals, and whether a provider has counted them."""
+    total = sum(usage.tokens.values())
+    inside = sum(n for name, n in usage.tokens.items() if WITHIN.get(name, name) == "input")
+    counts = {"prompt_tokens": inside, "completion_tokens": total - inside, "total_tokens": total}
+    return {**counts, "estimated": usage.source != "provider"}
 
 
 def error_headers(problem: OpsError) -> Headers:

@@ -14,6 +14,7 @@ from proxy.settings import Settings
 
 HEADER_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 200
+JOINED_MAX = 4 * 1024  # bytes of small parts that one read brought; a hold must keep pace with them
 STALE_S = 1.0  # a kept connection that the server had closed shows it within a round trip
 
 
@@ -79,7 +80,7 @@ class Line(Protocol):
 class Answer:
     """An answer as it comes: its head, then its body in pieces, kept within bounds.
 
-    A piece is what one read of the socket held of the body; it is there for its reader at once.
+    A piece is there for its reader as soon as it has come; it holds whole parts of the body.
     """
 
     status = 0
@@ -193,12 +194,12 @@ class Answer:
         self._fail(TooLate(phase))
 
     def _take(self) -> None:
-        """What one read brought is one piece, and is paused for where too much waits."""
-        piece = self._read[0] if len(self._read) == 1 else b"".join(self._read)
-        self._read.clear()
+        """Hands on what one read brought; pauses the server where too much waits."""
+        parts, self._read = self._read, []
+        size = sum(map(len, parts)) if len(parts) > 1 else len(parts[0])
+        self._pieces.extend(parts if len(parts) == 1 else joined(parts, size))
         self._bare_bytes = 0
-        self._pieces.append(piece)
-        self._waiting_bytes += len(piece)
+        self._waiting_bytes += size
         if self._waiting_bytes > self._bounds.buffer_bytes:
             self._pause()
 
@@ -259,3 +260,17 @@ class Answer:
     def _refuse_head(self) -> None:
         self._problem = Broken("its head is too large")
         raise ValueError("head too large")
+
+
+def joined(parts: list[bytes], size: int) -> list[bytes]:
+    """Small parts that came together, together: they would go out in one write anyhow."""
+    if size <= JOINED_MAX:
+        return [b"".join(parts)]
+    pieces, small, length = [], list[bytes](), 0
+    for part in parts:
+        if small and length + len(part) > JOINED_MAX:
+            pieces.append(b"".join(small))
+            small, length = [], 0
+        small.append(part)
+        length += len(part)
+    return [*pieces, b"".join(small)]

@@ -4,7 +4,6 @@ Same dialect in and out: nothing is parsed but the event that carries the usage.
 ends without it is estimated from what was delivered, and marked so.
 """
 
-import re
 from typing import Protocol
 
 import orjson
@@ -18,8 +17,8 @@ from proxy.upstream import Reply
 BYTES_PER_TOKEN = 4  # of an estimate
 DONE = b"[DONE]"
 ERROR = b'"error"'
-# what makes an event worth reading; `"usage":null` stands in every chunk of a stream and is not
-worth_reading = re.compile(rb'"usage"\s*:\s*\{|"error"|\[DONE\]').search
+# the names of all counts end so; `"usage":null` stands in every chunk of a stream and tells nothing
+COUNTS = b'_tokens"'
 
 
 class Downstream(Protocol):
@@ -36,6 +35,15 @@ class Downstream(Protocol):
 
     async def end(self) -> None:
         """The end of a stream."""
+
+
+class Begun(Protocol):
+    """The client's side of a stream whose head has gone out."""
+
+    outcome: Outcome | None  # what an error in the middle of it tells of
+
+    async def chunk(self, data: bytes) -> None:
+        """Returns when the client can take more."""
 
 
 class Slices(Protocol):
@@ -63,12 +71,11 @@ async def plain(reply: Reply, call: Call, outcome: Outcome) -> bytes:
     return body
 
 
-async def stream(
-    reply: Reply, call: Call, outcome: Outcome, down: Downstream, slices: Slices
-) -> None:
+async def stream(reply: Reply, call: Call, outcome: Outcome, down: Begun, slices: Slices) -> None:
     """Events in, events out. However it ends, `outcome` knows what was used until then."""
-    splitter = sse.Splitter(reply.settings.event_max_bytes)
-    count = Delivered()
+    limit = reply.settings.event_max_bytes
+    splitter, count = sse.Splitter(limit), Delivered()
+    down.outcome = outcome
     outcome.delivered = count
     outcome.kind, outcome.reason = "settled", "cut"
     try:
@@ -76,26 +83,24 @@ async def stream(
             try:
                 block = splitter.feed(piece)
             except sse.EventTooLong:
-                why = f"an event is longer than {reply.settings.event_max_bytes} bytes"
-                raise UpstreamBroken(model=call.model, why=why) from None
+                raise _too_long(call, limit) from None
+            if not block:
+                continue
+            if COUNTS in block or ERROR in block or DONE in block:
+                block = _look(block, reply, call, outcome, count)
+            else:
+                count.add(block)
             if block:
-                await _pass(block, reply, call, outcome, down, count)
-                while count.content_bytes > slices.reach:
-                    if not await slices.more():
-                        # cut cleanly: a last frame that says so, then the error
-                        await down.chunk(last_frame(count.first))
-                        raise InsufficientCredits(needed=slices.next_text, left="less")
-        if rest := splitter.rest():
-            # a last event without its blank line still counts
-            await _pass(rest.rstrip(b"\r\n") + b"\n\n", reply, call, outcome, down, count)
-        if count.error:
-            outcome.reason = "error_in_stream"
-        elif not count.done:
-            raise UpstreamBroken(model=call.model, why="the stream ended without its end mark")
-        elif outcome.usage.source == "provider":
-            outcome.reason = "usage_frame"
-        else:
-            outcome.reason = "no_usage_frame"
+                await down.chunk(block)
+            if count.content_bytes > slices.reach:
+                await _hold_more(slices, count, down)
+        rest = splitter.rest().rstrip(b"\r\n")
+        if len(rest) > limit:
+            raise _too_long(call, limit)
+        # a last event without its blank line still counts
+        if rest and (block := _look(rest + b"\n\n", reply, call, outcome, count)):
+            await down.chunk(block)
+        outcome.reason = _ending(call, outcome, count)
     finally:
         if not count.events and outcome.usage.source != "provider":
             outcome.kind = "released"  # not one event came: nothing is charged
@@ -103,36 +108,56 @@ async def stream(
             outcome.usage = estimate(call, count.content_bytes)
 
 
-async def _pass(
-    block: bytes, reply: Reply, call: Call, outcome: Outcome, down: Downstream, count: Delivered
-) -> None:
-    if worth_reading(block):
-        block = _look(block, reply, call, outcome, count)
-        if not block:
-            return
-    else:
-        count.add(block)
-    await down.chunk(block)
+async def _hold_more(slices: Slices, count: Delivered, down: Begun) -> None:
+    while count.content_bytes > slices.reach:
+        if not await slices.more():
+            # cut cleanly: a last frame that says so, then the error
+            await down.chunk(last_frame(count.first))
+            raise InsufficientCredits(needed=slices.next_text, left="less")
+
+
+def _too_long(call: Call, limit: int) -> UpstreamBroken:
+    return UpstreamBroken(model=call.model, why=f"an event is longer than {limit} bytes")
+
+
+def _ending(call: Call, outcome: Outcome, count: Delivered) -> str:
+    """Why a stream ended that was read to its end; one without its end mark was broken off."""
+    if count.error:
+        return "error_in_stream"
+    if not count.done:
+        raise UpstreamBroken(model=call.model, why="the stream ended without its end mark")
+    return "usage_frame" if outcome.usage.source == "provider" else "no_usage_frame"
 
 
 def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: Delivered) -> bytes:
     """Reads the events that may carry usage, an error or the end; hides what nobody asked for."""
-    kept = []
-    for event in sse.events(block):
+    plain = _before_marks(block)
+    if plain:
+        count.add(block[:plain])
+    kept = [block[:plain]]
+    for event in sse.events(block[plain:]):
         data = sse.data(event)
         if data == DONE:
             count.done = True
-        elif b'"usage"' in data and (usage := reply.adapter.usage(data)):
+            kept.append(event)
+            continue
+        if COUNTS in data and (usage := reply.adapter.usage(data)):
             outcome.usage = usage
             if not call.usage_wanted and b'"choices":[]' in data.replace(b" ", b""):
                 continue
-            count.add(event)
-        elif ERROR in data and _is_error(data):
+        if ERROR in data and _is_error(data):
             count.error = True
         else:
             count.add(event)
         kept.append(event)
     return b"".join(kept)
+
+
+def _before_marks(block: bytes) -> int:
+    """How much of a block lies in events before the first that is worth reading."""
+    marks = [at for mark in (COUNTS, ERROR, DONE) if (at := block.find(mark)) >= 0]
+    end = block.rfind(b"\n\n", 0, min(marks, default=0))
+    return end + 2 if end >= 0 else 0
 
 
 def estimate(call: Call, content_bytes: int) -> Usage:

@@ -1,5 +1,6 @@
 """Server-sent events by bytes: pieces in at any cut, whole events out. Pure."""
 
+import re
 from collections.abc import Iterator
 
 
@@ -59,15 +60,20 @@ class Splitter:
 
 def events(block: bytes) -> Iterator[bytes]:
     """The events of a block of whole ones, each with its blank line."""
+    only_lf = b"\r" not in block
     start = 0
     while start < len(block):
-        end = _first_end(block, start)
+        end = block.find(b"\n\n", start) + 2 if only_lf else _first_end(block, start)
+        if end < 2:
+            end = len(block)
         yield block[start:end]
         start = end
 
 
 def data(event: bytes) -> bytes:
     """The joined data lines of one event; empty for comments."""
+    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
+        return event[6:].rstrip(b"\n")  # the usual one
     event = event.removeprefix(b"\xef\xbb\xbf")  # a byte order mark may open a stream
     lines = event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     found = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
@@ -77,6 +83,7 @@ def data(event: bytes) -> bytes:
 # a blank line behind LF, CRLF or CR, also where the two lines end differently
 _ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 _SEAM = max(map(len, _ENDS)) - 1
+_first = re.compile(b"\n\r?\n|\r\r").search
 
 
 def _last_end(block: bytearray, start: int) -> int:
@@ -84,5 +91,5 @@ def _last_end(block: bytearray, start: int) -> int:
 
 
 def _first_end(block: bytes, start: int) -> int:
-    found = [at + len(end) for end in _ENDS if (at := block.find(end, start)) >= 0]
-    return min(found, default=len(block))
+    found = _first(block, start)
+    return found.end() if found else len(block)
