@@ -330,7 +330,7 @@ async def test_the_doctor_examines_every_master(servers: ClusterStage, home: Pat
     assert "credits could be evicted" in findings["redis memory"].says
 
 
-async def test_admit_settle_drain_and_verify(stage: DoorStage) -> None:
+async def test_p37_redis_flavours_on_a_cluster(stage: DoorStage) -> None:
     async with Load(stage).running() as load:
         await load.until(lambda: load.told[200] >= 100)
     assert set(load.told) == {200}

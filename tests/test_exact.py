@@ -124,7 +124,9 @@ async def test_who_names_a_maximum_is_refused_when_it_is_not_carried(
 
 
 @pytest.mark.parametrize("level", ["key", "person", "organisation"])
-async def test_p01_hard_budget(stage: DoorStage, fake: FakeUpstream, level: str) -> None:
+async def test_a_budget_is_hard_at_every_level(
+    stage: DoorStage, fake: FakeUpstream, level: str
+) -> None:
     """Exactly as many concurrent requests pass as the budget carries, at every level."""
     model = await stage.add_model("mock/ten", "mock/ok?in=0&out=10&latency_ms=5", rates=RATES)
     limits: dict[str, Any] = {"budget_ucr": 100_000} if level == "key" else {}

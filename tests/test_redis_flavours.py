@@ -108,9 +108,7 @@ def flavour(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-async def test_a_charge_is_exact_on_every_redis(
-    flavour: str, home: Path, database_url: str
-) -> None:
+async def test_p37_redis_flavours(flavour: str, home: Path, database_url: str) -> None:
     """Admitted, settled, booked and verified, with the scripts forgotten in between."""
     async with door(home, flavour, database_url) as stage:
         for _ in range(CALLS):
