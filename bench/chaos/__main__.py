@@ -109,8 +109,9 @@ def _say(text: str) -> None:
 def _tell_deaths(stage: Stage, storm: Storm, began: float) -> None:
     """Deaths that nobody planned have no exact time; they explain what happened in the run."""
     start = time.time() - (time.monotonic() - began)
+    stage.supervisor.workers[0].deaths += stage.supervisor.deaths_of_workers()
     for part in stage.parts:
-        kind = "worker-died" if part.name.startswith("worker") else f"{part.name}-died"
+        kind = "worker-died" if part in stage.workers else f"{part.name}-died"
         if part.deaths:
             storm.tell(kind, start)
 

@@ -14,6 +14,9 @@ from proxy import children
 
 TRY_AGAIN_S = 0.05
 _serving = re.compile(rb"^door http", re.M).findall
+_ended = re.compile(
+    rb" worker \d+ \(process \d+\) (ended with status \d+|was ended by \w+)"
+).findall
 
 
 class Supervisor(Module):
@@ -42,6 +45,11 @@ class Supervisor(Module):
                 await asyncio.sleep(TRY_AGAIN_S)
             await asyncio.sleep(TRY_AGAIN_S)
         raise PartError(f"{self.name} is not ready: {children.tail(self.log)}")
+
+    def deaths_of_workers(self) -> list[str]:
+        """Of those that no fault of ours explains; only its log tells of them."""
+        told = (how.decode() for how in _ended(self._text()))
+        return [how for how in told if not how.endswith("SIGKILL")]
 
     def _text(self) -> bytes:
         return self.log.read_bytes() if self.log.exists() else b""
