@@ -30,6 +30,7 @@ AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that ends while it is given back
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
@@ -51,7 +52,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-logging.getLogger("asyncpg.pool").addFilter(_in_one_line)
+asyncpg.pool.logger.addFilter(_in_one_line)  # type: ignore[attr-defined]
 
 
 async def connect(settings: ControlSettings) -> Pool:

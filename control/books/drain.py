@@ -4,6 +4,7 @@ Several may run: the cursors' compare-and-set decides.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -158,8 +159,8 @@ class Drain:
             try:
                 await over.event.wait()
             finally:
-                conn.remove_termination_listener(over.end)
-                if not conn.is_closed():
+                with contextlib.suppress(*POSTGRES_AWAY):  # it may be what has ended
+                    conn.remove_termination_listener(over.end)
                     await conn.remove_listener(CHANNEL, wake)
 
 
