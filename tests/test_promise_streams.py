@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,10 @@ async def raw_model(stage: DoorStage, server: Server) -> str:
     return await stage.add_model("raw/words", provider="raw")
 
 
+def more_than(fake: FakeUpstream, seen: int) -> bool:
+    return len(fake.requests) > seen
+
+
 # P39 ------------------------------------------------------------------------------------
 
 
@@ -176,7 +181,7 @@ async def test_p39_cancel(stage: DoorStage, fake: FakeUpstream, stream: bool) ->
     for _ in range(3):
         seen = len(fake.requests)
         async with asking(stage, model, stream=stream) as wire:
-            await until(lambda seen=seen: len(fake.requests) > seen)
+            await until(partial(more_than, fake, seen))
             if stream:
                 await wire.until(b"\n\n")
             wire.leave()
