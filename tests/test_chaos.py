@@ -9,10 +9,17 @@ from pathlib import Path
 import orjson
 import pytest
 
+from bench.chaos import plan
+
 ROOT = Path(__file__).resolve().parent.parent
-SEED, SECONDS, KILLS, WIPES = 20, 25, 48, 8
+SEED, SECONDS, KILLS, WIPES = 184, 25, 48, 8
 KILLS_MIN = 40  # a fault that finds its victim dead already is not counted
 LONGEST_S = 420  # a machine may be slow; a storm that hangs ends here
+
+
+def test_the_short_storm_has_every_kind_of_kill() -> None:
+    faults = {fault.kind for fault in plan.plan(SEED, SECONDS, KILLS, WIPES).faults}
+    assert {*plan.KILLS, "wipe", "flush", "cable", "stop-redis", "disk-full-journal"} <= faults
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="faults are made by Linux' means")
