@@ -22,7 +22,6 @@ from control.hosting.living import PluginRefused
 from control.settings import ControlSettings
 from plugins.access import access_of
 from proxy.errors import CallerError, LimitError, OpsError, UpstreamError, leaves
-from proxy.head import HeadTooLarge
 from proxy.metrics import FAMILIES, PREFIX
 from proxy.settings import Settings, default_of, env_name
 
@@ -88,7 +87,7 @@ errors_of_the_door = OpsError.__module__
 
 def errors() -> str:
     # loaded, so that what they add counts, whoever else is loaded
-    for leaf in (control_errors.NotFound, HeadTooLarge, PluginRefused):
+    for leaf in (control_errors.NotFound, PluginRefused):
         assert issubclass(leaf, CallerError)
     parts = (
         ("The caller's", "Send another request, or ask for the right.", CallerError),

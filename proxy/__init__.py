@@ -4,7 +4,7 @@ request -> admit -> route -> upstream -> relay -> settle      the sentence is fl
 
 the steps       request  admit  route  upstream  relay  settle, errors and answers around them
 beside them     keep (holds of what runs), journal (what has to be settled)
-the client's    server (ASGI), worker (one process), supervisor and fleet (all of a machine)
+the client's    door (routes), serve/ (HTTP/1.1), worker, supervisor and fleet (a machine)
 Redis           pipe (connections), shards (what a script means), scripts and lua/ (the scripts)
 providers       http1, pool, connection, incoming, dial, egress (the wire), providers/ (questions)
 the world       snapshot (what all share), keyfile and keys (secrets), pricing, settings, metrics

@@ -4,6 +4,7 @@ credits; every header of ours begins with `x-ops-`.
 
 import orjson
 
+from proxy import relay
 from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
 from proxy.pricing import credits_text
@@ -18,29 +19,31 @@ Headers = list[tuple[bytes, bytes]]
 class Exchange:
     """One request and its answer, of which a part may already have gone out."""
 
-    __slots__ = ("_begun", "_down", "_ended", "_metrics", "outcome", "rid")
+    __slots__ = ("_begun", "_down", "_ended", "_metrics", "chunk", "outcome", "rid")
 
     def __init__(self, rid: str, down: Downstream, metrics: Metrics) -> None:
         self.rid = rid
+        self.chunk = down.chunk  # nothing stands between a stream and its client
         self._down = down
         self._metrics = metrics
         self._begun = self._ended = False
         self.outcome: Outcome | None = None  # of a stream that has begun
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    async def answer(self, status: int, headers: relay.Headers, body: bytes) -> None:
         self._begun = self._ended = True
         await self._down.answer(status, self._with_id(headers), body)
 
-    async def head(self, status: int, headers: Headers) -> None:
+    async def head(self, status: int, headers: relay.Headers) -> None:
         self._begun = True
         await self._down.head(status, self._with_id(headers))
-
-    async def chunk(self, data: bytes) -> None:
-        await self._down.chunk(data)
 
     async def end(self) -> None:
         self._ended = True
         await self._down.end()
+
+    @property
+    def gone(self) -> bool:
+        return self._down.gone
 
     async def refuse(self, problem: OpsError) -> None:
         """The error as an answer, or as the last event of a stream that has begun."""
@@ -54,7 +57,7 @@ class Exchange:
         await self.chunk(b"data: " + error_body(problem, self.rid, usage) + b"\n\n")
         await self.end()
 
-    def _with_id(self, headers: Headers) -> Headers:
+    def _with_id(self, headers: relay.Headers) -> Headers:
         rid = self.rid.encode()
         return [*headers, (b"x-ops-request-id", rid), (b"x-request-id", rid)]
 

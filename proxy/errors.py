@@ -97,6 +97,47 @@ class BodyCut(CallerError):
     code = "body_incomplete"
 
 
+class BodyTooLate(CallerError):
+    """The body of the request did not come in time: {why}. Send it again, faster."""
+
+    status = 408
+    code = "body_too_late"
+
+
+class HeadTooLarge(CallerError):
+    """The headers of the request are larger than {limit} bytes, or more than 200. Send less."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class HeadTooLate(CallerError):
+    """The headers of the request did not arrive within {limit} seconds. Send it again."""
+
+    status = 408
+    code = "head_too_late"
+
+
+class HttpInvalid(CallerError):
+    """What was sent is no HTTP/1.1 request: {why}. Check the address, and whether it is https."""
+
+    code = "http_invalid"
+
+
+class TargetTooLong(CallerError):
+    """The path of the request is longer than {limit} bytes. What is long belongs into the body."""
+
+    status = 414
+    code = "target_too_long"
+
+
+class ExpectationUnknown(CallerError):
+    """The header Expect holds what is not known here. Send `100-continue` or leave it out."""
+
+    status = 417
+    code = "expectation_unknown"
+
+
 class FieldMissing(CallerError):
     """The field `{name}` is missing. Add it to the body."""
 
@@ -233,6 +274,14 @@ class ParallelLimit(LimitError):
     retry_after_s = 1
 
 
+class ConnectionsCrowded(LimitError):
+    """Too many connections from one address: {limit} may be open to one worker. Use those that are
+    there for the next requests, or close some."""
+
+    code = "connections_crowded"
+    retry_after_s = 1
+
+
 # An upstream's ------------------------------------------------------------------
 
 
@@ -302,6 +351,14 @@ class NotReady(OpsError):
     status = 503
     code = "not_ready"
     retry_after_s = 2
+
+
+class Overloaded(OpsError):
+    """This worker has as much to do as it takes in at one time. Try again in a moment."""
+
+    status = 503
+    code = "overloaded"
+    retry_after_s = 1
 
 
 class Stopping(OpsError):

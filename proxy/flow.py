@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
-from proxy.errors import ClientGone, KeyInvalid, OpsError
+from proxy.errors import ClientGone, KeyInvalid, OpsError, Stopping
 from proxy.hold import output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
@@ -66,8 +66,8 @@ class Flow:
             outcome.reason = problem.code
             await exchange.refuse(problem)
         except asyncio.CancelledError:
-            # the client left, or its key was revoked: what was relayed until now is charged
-            cut: OpsError = KeyInvalid() if outcome.revoked else ClientGone()
+            # what was relayed until now is charged
+            cut = _why_cut(exchange, outcome)
             outcome.reason = cut.code
             await exchange.refuse(cut)
         except Exception:
@@ -111,6 +111,13 @@ class Flow:
         inside_ns = time.perf_counter_ns() - started_ns - (reply.waited_ns if reply else 0)
         if not stream:
             self.metrics.overhead(inside_ns // 1000)
+
+
+def _why_cut(exchange: Exchange, outcome: Outcome) -> OpsError:
+    """The key was revoked, the client left, or the worker's time to drain is over."""
+    if outcome.revoked:
+        return KeyInvalid()
+    return ClientGone() if exchange.gone else Stopping()
 
 
 class _Slices:

@@ -9,7 +9,7 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from proxy.errors import CallerError, OpsError
+from proxy.errors import HeadTooLarge, HeadTooLate, HttpInvalid, OpsError
 from proxy.ids import request_id
 
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -20,26 +20,6 @@ REASONS: Final = {
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
 }
-
-
-class HeadTooLarge(CallerError):
-    """The headers of the request are larger than 65536 bytes, or more than 200. Send fewer."""
-
-    status = 431
-    code = "head_too_large"
-
-
-class HeadTooLate(CallerError):
-    """The headers of the request did not arrive within 30 seconds. Send the request again."""
-
-    status = 408
-    code = "head_too_late"
-
-
-class HeadInvalid(CallerError):
-    """What was sent is no HTTP/1.1 request. Check the address, and whether it is https."""
-
-    code = "http_invalid"
 
 
 class BoundedHead(HttpToolsProtocol):
@@ -64,7 +44,7 @@ class BoundedHead(HttpToolsProtocol):
             return
         self._arrived += len(data)
         if self._arrived > HEAD_BYTES_MAX:
-            self._refuse(HeadTooLarge())
+            self._refuse(HeadTooLarge(limit=HEAD_BYTES_MAX))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -84,11 +64,17 @@ class BoundedHead(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(HeadTooLarge() if self._too_large else HeadInvalid())
+        self._refuse(
+            HeadTooLarge(limit=HEAD_BYTES_MAX)
+            if self._too_large
+            else HttpInvalid(why="it cannot be read")
+        )
 
     def _await_head(self) -> None:
         self._arrived = 0
-        self._timer = self.loop.call_later(HEAD_SECONDS_MAX, self._refuse, HeadTooLate())
+        self._timer = self.loop.call_later(
+            HEAD_SECONDS_MAX, self._refuse, HeadTooLate(limit=HEAD_SECONDS_MAX)
+        )
 
     def _head_ended(self) -> None:
         if self._timer is not None:

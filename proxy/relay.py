@@ -4,6 +4,7 @@ Same dialect in and out: nothing is parsed but the event that carries the usage.
 ends without it is estimated from what was delivered, and marked so.
 """
 
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 import orjson
@@ -20,18 +21,24 @@ ERROR = b'"error"'
 # the names of all counts end so; `"usage":null` stands in every chunk of a stream and tells nothing
 COUNTS = b'_tokens"'
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 
 class Downstream(Protocol):
     """The client's side of one exchange, whatever server carries it."""
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer at once."""
 
-    async def head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def head(self, status: int, headers: Headers) -> None:
         """The beginning of a stream."""
 
-    async def chunk(self, data: bytes) -> None:
-        """Returns when the client can take more."""
+    def chunk(self, data: bytes) -> Awaitable[None]:
+        """Sends at once; is awaited until the client can take more."""
 
     async def end(self) -> None:
         """The end of a stream."""
@@ -42,8 +49,8 @@ class Begun(Protocol):
 
     outcome: Outcome | None  # what an error in the middle of it tells of
 
-    async def chunk(self, data: bytes) -> None:
-        """Returns when the client can take more."""
+    def chunk(self, data: bytes) -> Awaitable[None]:
+        """As above."""
 
 
 class Slices(Protocol):

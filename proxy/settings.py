@@ -89,6 +89,26 @@ class Settings:
     snapshot_poll_ms: int = setting(500, "How often a worker asks for news.", 50, 60_000)
     callers_max: int = setting(20_000, "Keys and organisations that a worker remembers.", 10)
 
+    connections_max: int = setting(
+        16_384, "Clients' connections per worker; more wait in the socket's queue.", 1
+    )
+    address_connections_max: int = setting(
+        12_288, "Connections of one address per worker; a proxy in front is one address.", 1
+    )
+    requests_max: int = setting(2_048, "Requests that a worker serves at one time.", 1)
+    requests_waiting_max: int = setting(512, "Requests that may wait to be served; then 503.", 0)
+    bodies_max_bytes: int = setting(
+        256 * 2**20, "Bodies in a worker's memory at one time; beyond, reading waits.", 1024
+    )
+    overload_wait_ms: int = setting(500, "Longest wait for either; then 503.", 1, 60_000)
+    head_timeout_ms: int = setting(10_000, "Within this the head of a request has to come.", 10)
+    body_idle_timeout_ms: int = setting(15_000, "Longest pause inside a request's body.", 10)
+    body_timeout_ms: int = setting(300_000, "Within this a request's body has to come.", 10)
+    keep_alive_ms: int = setting(75_000, "A client's unused connection is closed after this.", 10)
+    stall_timeout_ms: int = setting(
+        60_000, "A client who reads nothing of his answer for so long is cut off.", 10
+    )
+
     body_max_bytes: int = setting(20 * 2**20, "Largest request body.", 1024)
     json_depth_max: int = setting(64, "Deepest nesting of a request body.", 1, 250)
     json_items_max: int = setting(500_000, "Most values in a request body.", 100)

@@ -10,19 +10,18 @@ import signal
 import socket
 import sys
 
-import uvicorn
 import uvloop
 
 from proxy.address import RedisUrlError
 from proxy.admit import Admission
 from proxy.cluster import Redis
+from proxy.door import Door
 from proxy.flow import Flow
-from proxy.head import BoundedHead
 from proxy.http1 import Client
 from proxy.journal import Journal
 from proxy.keyfile import KeyFile, KeyFileError
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
-from proxy.server import Door
+from proxy.serve.server import Server
 from proxy.settings import Settings, SettingsError, load
 from proxy.settle import Settler
 from proxy.shards import Shards
@@ -31,7 +30,6 @@ from proxy.upstream import Upstream
 
 log = logging.getLogger("opscenter.proxy.worker")
 
-KEEP_ALIVE_S = 75
 FIRST_READY_S = 3.0
 FIRST_BEATS_S = 0.02  # until it is ready, so that nobody waits for a heartbeat
 CONFIRM_WAIT_S, CONFIRM_LOOK_S = 2.0, 0.05
@@ -58,7 +56,8 @@ class Worker:
         self.flow = flow
         self.journal = journal
         self.started = asyncio.Event()  # ready for the first time
-        self._server = _server(Door(flow, lambda: self.ready), settings)
+        door = Door(flow, lambda: self.ready)
+        self._server = Server(settings, metrics, door.serve, door.check)
 
     @property
     def ready(self) -> bool:
@@ -66,7 +65,7 @@ class Worker:
 
     def stop(self) -> None:
         """Lets running requests end, then `run` returns."""
-        self._server.should_exit = True
+        self._server.stop()
 
     async def run(self, listener: socket.socket, signals: bool = True) -> None:
         await self.pipe.start()
@@ -84,8 +83,7 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
         try:
-            # not serve(), which would put handlers of its own in place of ours
-            await self._server._serve(sockets=[listener])
+            await self._server.serve(listener)
         finally:
             self.metrics.beat(ready=False)
             await self.flow.settler.drain(SETTLE_WAIT_S)
@@ -180,24 +178,6 @@ def main() -> int:
     )
     uvloop.run(worker.run(socket.socket(fileno=given.fd)))
     return 0
-
-
-def _server(door: Door, settings: Settings) -> uvicorn.Server:
-    config = uvicorn.Config(
-        door,
-        http=BoundedHead,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(settings.drain_ms // 1000, 1),
-    )
-    return uvicorn.Server(config)
 
 
 if __name__ == "__main__":

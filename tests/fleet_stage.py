@@ -239,7 +239,7 @@ def _start(main: Path, redis_url: str, workers: int, given: dict[str, str]) -> N
         "OPSCENTER_DOOR_PORT": "0",
         "OPSCENTER_HEALTH_PORT": "0",
         "OPSCENTER_LOG_LEVEL": "info",
-        "OPSCENTER_DRAIN_MS": "1000",
+        "OPSCENTER_DRAIN_MS": given.get("drain_ms", "1000"),
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
     (home / "run").mkdir()

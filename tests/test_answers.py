@@ -9,6 +9,7 @@ from proxy import answers, errors
 from proxy.answers import Exchange, error_body, error_headers
 from proxy.errors import ClientGone, FieldInvalid, InsufficientCredits, OpsError, leaves
 from proxy.metrics import in_memory
+from proxy.relay import Headers
 from proxy.standing import caller_of
 from proxy.types import KeyRecord, Meter, Model, OrganisationRecord, Price, Ticket
 
@@ -32,13 +33,15 @@ TICKET = Ticket(
 class Client:
     """Writes down what reaches the client."""
 
+    gone = False
+
     def __init__(self) -> None:
         self.got: list[tuple[Any, ...]] = []
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         self.got.append(("answer", status, dict(headers), body))
 
-    async def head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def head(self, status: int, headers: Headers) -> None:
         self.got.append(("head", status, dict(headers)))
 
     async def chunk(self, data: bytes) -> None:

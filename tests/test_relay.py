@@ -253,11 +253,12 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent = b""
+        self.gone = False
 
-    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def answer(self, status: int, headers: relay.Headers, body: bytes) -> None:
         raise AssertionError("the stream had begun")
 
-    async def head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def head(self, status: int, headers: relay.Headers) -> None:
         """Nobody looks at it here."""
 
     async def chunk(self, data: bytes) -> None:

@@ -1,0 +1,146 @@
+"""One request being served: what the flow writes its answer to. Frames it, ends it when the client
+has left, and never writes into the answer of another request.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Protocol
+
+from proxy import answers
+from proxy.errors import OpsError, Overloaded
+from proxy.ids import request_id
+from proxy.serve import wire
+from proxy.serve.request import Request
+from proxy.serve.wire import Headers
+
+log = logging.getLogger("opscenter.proxy.serve.turn")
+
+Handler = Callable[[Request, "Turn"], Coroutine[Any, Any, None]]
+
+
+class Place(Protocol):
+    """The connection that a turn belongs to."""
+
+    transport: asyncio.Transport | None
+    room: "asyncio.Future[None] | None"  # while the client takes no more
+
+    @property
+    def is_last(self) -> bool:
+        """No request will be served on it after this one."""
+
+    def over(self, turn: "Turn") -> None:
+        """The next one may follow."""
+
+
+class _Ready(Awaitable[None]):
+    """What is awaited where there is nothing to wait for."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return iter(())  # type: ignore[return-value]  # which is all that `await` asks for
+
+
+_READY = _Ready()
+
+
+class Turn:
+    """The downstream of one request."""
+
+    __slots__ = ("_handler", "_line", "_running", "begun", "ended", "entered", "request", "task")
+
+    def __init__(self, line: Place, request: Request, handler: Handler) -> None:
+        self.request = request
+        self.task: asyncio.Task[None] | None = None
+        self.begun = self.ended = False  # its answer
+        self.entered = False  # it has a place at the gate
+        self._line = line
+        self._handler = handler
+        self._running = False
+
+    # the gate's side
+
+    def start(self) -> None:
+        self.entered = True
+        self.task = asyncio.get_running_loop().create_task(self._serve())
+
+    def refuse(self, problem: Overloaded) -> None:
+        self.fail(problem)
+        self._line.over(self)
+
+    # the connection's side
+
+    def cut(self) -> None:
+        """Ends it now: the client has left, or the worker must go."""
+        if self.task is not None:
+            self.task.cancel()
+            if not self._running:  # then nothing of it will ever run
+                self._line.over(self)
+
+    def fail(self, problem: OpsError) -> None:
+        """An error as the whole answer."""
+        rid = request_id()
+        body = answers.error_body(problem, rid)
+        self._write_whole(problem.status, error_headers(problem, rid), body)
+
+    @property
+    def keeps(self) -> bool:
+        """The connection lives on after its answer."""
+        return self.request.keep and not self._line.is_last
+
+    # the flow's side
+
+    @property
+    def gone(self) -> bool:
+        """Nobody reads any more."""
+        return self._line.transport is None
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        self._write_whole(status, headers, body)
+
+    async def head(self, status: int, headers: Headers) -> None:
+        framing = b"" if self.request.plain else wire.CHUNKED
+        self._write(wire.head(status, headers, framing, not self.keeps))
+        self.begun = True
+
+    def chunk(self, data: bytes) -> Awaitable[None]:
+        if data and self.request.method != b"HEAD":
+            self._write(data if self.request.plain else wire.chunk(data))
+        room = self._line.room
+        return _READY if room is None else room
+
+    async def end(self) -> None:
+        self.ended = True
+        if not self.request.plain and self.request.method != b"HEAD":
+            self._write(wire.LAST_CHUNK)
+
+    # its own
+
+    async def _serve(self) -> None:
+        self._running = True
+        try:
+            await self._handler(self.request, self)
+        except asyncio.CancelledError:
+            pass  # by `cut`, and there is nobody to tell
+        except Exception:
+            log.exception("%s %.200s failed", self.request.method, self.request.path)
+        finally:
+            if not self.begun and not self.gone:
+                self.fail(OpsError())
+            self._line.over(self)
+
+    def _write_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        head = wire.head(status, headers, wire.length(len(body)), not self.keeps)
+        self.begun = self.ended = True
+        self._write(head if self.request.method == b"HEAD" else head + body)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._line.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+
+def error_headers(problem: OpsError, rid: str) -> Headers:
+    ids = [(b"x-ops-request-id", rid.encode()), (b"x-request-id", rid.encode())]
+    return [*answers.error_headers(problem), *ids]
