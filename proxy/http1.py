@@ -35,11 +35,12 @@ class Place:
 
     pool: Pool
     begin: bytes
+    breaks: int  # of lines in it
 
     def head(self, headers: Headers, length: int) -> bytes:
         lines = b"\r\n".join((self.begin, *map(b": ".join, headers)))
-        wanted = self.begin.count(b"\n") + len(headers)
-        if lines.count(b"\n") != wanted or lines.count(b"\r") != wanted:
+        breaks = self.breaks + len(headers)
+        if lines.count(b"\n") != breaks or lines.count(b"\r") != breaks:
             raise Unreachable("its key or a header holds a line break")
         return b"%b\r\ncontent-length: %d\r\n\r\n" % (lines, length)
 
@@ -105,7 +106,8 @@ class Client:
             target = b"http://" + origin.authority + target
             if hop.authorization:
                 begin += b"\r\nproxy-authorization: " + hop.authorization
-        return Place(pool, b"POST " + target + b" HTTP/1.1" + begin)
+        begin = b"POST " + target + b" HTTP/1.1" + begin
+        return Place(pool, begin, begin.count(b"\n"))
 
 
 def taken_apart(url: str) -> tuple[Origin, bytes]:

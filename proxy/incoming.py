@@ -101,6 +101,7 @@ class Answer:
         self._loop = line.loop
         self._born = self._loop.time()
         self._parser = httptools.HttpResponseParser(self)
+        self._raw: list[tuple[bytes, bytes]] = []  # headers as they come
         self._read: list[bytes] = []  # of the body, by the read that is being parsed
         self._pieces: deque[bytes] = deque()
 
@@ -234,16 +235,18 @@ class Answer:
             raise ValueError("more than the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= HEADERS_MAX:
-            self._refuse_head()
-        if not self._started:  # what follows a body is of no use to anybody
-            self.headers.append((name.lower(), value))
+        self._raw.append((name, value))  # what follows a body too, and nobody reads that
 
     def on_headers_complete(self) -> None:
-        if self._bare_bytes > HEADER_BYTES_MAX:  # else it cannot be too large
-            size = sum(len(name) + len(value) for name, value in self.headers)
-            if size > HEADER_BYTES_MAX:
-                self._refuse_head()
+        # fewer bytes have come than a head may have: no need to count
+        if len(self._raw) > HEADERS_MAX or (
+            self._bare_bytes > HEADER_BYTES_MAX
+            and sum(len(name) + len(value) for name, value in self._raw) > HEADER_BYTES_MAX
+        ):
+            self._problem = Broken("its head is too large")
+            raise ValueError("head too large")
+        self.headers = [(name.lower(), value) for name, value in self._raw]
+        self._raw.clear()
         self.status = self._parser.get_status_code()
         self._started = self.status >= 200
 
@@ -252,14 +255,9 @@ class Answer:
 
     def on_message_complete(self) -> None:
         if self.status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
-            self.headers.clear()
             return
         self._complete = True
         self._keep = self._parser.should_keep_alive()  # only here it tells the truth
-
-    def _refuse_head(self) -> None:
-        self._problem = Broken("its head is too large")
-        raise ValueError("head too large")
 
 
 def joined(parts: list[bytes], size: int) -> list[bytes]:

@@ -61,12 +61,8 @@ FAMILIES = (
     Family("stale_records_total", "counter", "Requests that found a newer record in Redis."),
     Family("upstream_attempts_total", "counter", "Calls to providers."),
     Family("upstream_connects_total", "counter", "New connections to providers."),
-    Family(
-        "upstream_connections",
-        "gauge",
-        "Connections to providers just now: serving or being opened, and kept for the next.",
-        ('state="in_use"', 'state="idle"'),
-    ),
+    Family("upstream_connections", "gauge", "Connections to providers, open or being opened."),
+    Family("upstream_in_use", "gauge", "Those of them that serve a request just now."),
     Family("upstream_waiting", "gauge", "Requests that wait for such a connection just now."),
     Family(
         "overhead_seconds",
@@ -112,8 +108,8 @@ class Metrics:
         self.stale = _offsets["stale_records_total"]
         self.attempts = _offsets["upstream_attempts_total"]
         self.connects = _offsets["upstream_connects_total"]
-        self.upstream_in_use = _offsets["upstream_connections"]
-        self.upstream_idle = self.upstream_in_use + 1
+        self.upstream_open = _offsets["upstream_connections"]
+        self.upstream_in_use = _offsets["upstream_in_use"]
         self.upstream_waiting = _offsets["upstream_waiting"]
         self._overhead = _offsets["overhead_seconds"]
         self._first_byte = _offsets["first_byte_seconds"]

@@ -73,9 +73,10 @@ class Pool:
 
     def kept(self) -> Connection | None:
         """The connection that was used last, if it can serve again."""
+        cells, in_use = self._metrics.cells, self._metrics.upstream_in_use
         while self._idle:
             connection = self._idle.pop()
-            self._count_idle(-1)
+            cells[in_use] += 1
             if self._is_young(connection):
                 return connection
             connection.close()
@@ -91,7 +92,7 @@ class Pool:
                 self._idle[0].close()
             if self._places < self._settings.upstream_connections:
                 self._places += 1
-                self._metrics.add(self._metrics.upstream_in_use)
+                self._count_places(1)
                 return await self._connect()
             handed = await self._turn(give_up_at)
             if handed is None:
@@ -109,7 +110,7 @@ class Pool:
             connection.close()
         elif not self._waiters or not self._hand_over(connection):
             self._idle.append(connection)
-            self._count_idle(1)
+            self._metrics.cells[self._metrics.upstream_in_use] -= 1
             if self._sweeper is None:
                 self._sweep()
 
@@ -118,7 +119,7 @@ class Pool:
             self._open.discard(connection)
             if connection in self._idle:
                 self._idle.remove(connection)
-                self._count_idle(-1)
+                self._metrics.add(self._metrics.upstream_in_use)
             self._free_place()
 
     def close(self) -> None:
@@ -202,7 +203,7 @@ class Pool:
     def _free_place(self) -> None:
         if not self._hand_over(None):
             self._places -= 1
-            self._metrics.add(self._metrics.upstream_in_use, -1)
+            self._count_places(-1)
 
     def _hand_over(self, what: Connection | None) -> bool:
         while self._waiters:
@@ -221,7 +222,7 @@ class Pool:
             due = self._idle[0].idle_since + self._idle_s
             self._sweeper = self._loop.call_at(due + SWEEP_GRACE_S, self._sweep)
 
-    def _count_idle(self, by: int) -> None:
-        """One more, or one less, is kept for the next request."""
-        self._metrics.add(self._metrics.upstream_idle, by)
-        self._metrics.add(self._metrics.upstream_in_use, -by)
+    def _count_places(self, by: int) -> None:
+        """A place is taken to be used at once, and given back by whoever used it."""
+        self._metrics.add(self._metrics.upstream_open, by)
+        self._metrics.add(self._metrics.upstream_in_use, by)

@@ -501,31 +501,31 @@ async def test_every_place_comes_back_however_its_request_ends() -> None:
 
 
 def gauges(metrics: Metrics) -> dict[str, int]:
-    cells = (metrics.upstream_in_use, metrics.upstream_idle, metrics.upstream_waiting)
-    names = ("in use", "idle", "waiting")
+    cells = (metrics.upstream_open, metrics.upstream_in_use, metrics.upstream_waiting)
+    names = ("open", "in use", "waiting")
     return {name: metrics.cells[cell] for name, cell in zip(names, cells, strict=True)}
 
 
-async def test_p40_gauges_tell_what_is_in_use_idle_and_waiting() -> None:
+async def test_p40_gauges_tell_what_is_open_in_use_and_waiting() -> None:
     metrics = in_memory()
     settings = {"upstream_connections": 2, "upstream_wait_ms": 5_000}
     async with serving(saying(HALF)) as server, client(metrics=metrics, **settings) as made:
         running = await held(made, server, 2)
         waiting = await queued(made, server, 3)
-        assert gauges(metrics) == {"in use": 2, "idle": 0, "waiting": 3}
+        assert gauges(metrics) == {"open": 2, "in use": 2, "waiting": 3}
         waiting[0].cancel()
         running[0].close()
         last = await waiting[1]
-        assert gauges(metrics) == {"in use": 2, "idle": 0, "waiting": 1}
+        assert gauges(metrics) == {"open": 2, "in use": 2, "waiting": 1}
         waiting[2].cancel()
         await becomes(lambda: not metrics.cells[metrics.upstream_waiting])
         server.scripts = (saying(OK),)
         last.close()
         assert await fetch(made, server.url) == (200, b"{}")
-        assert gauges(metrics) == {"in use": 1, "idle": 1, "waiting": 0}
+        assert gauges(metrics) == {"open": 2, "in use": 1, "waiting": 0}
         running[1].close()
-        assert gauges(metrics) == {"in use": 0, "idle": 1, "waiting": 0}
-    assert gauges(metrics) == {"in use": 0, "idle": 0, "waiting": 0}
+        assert gauges(metrics) == {"open": 1, "in use": 0, "waiting": 0}
+    assert gauges(metrics) == {"open": 0, "in use": 0, "waiting": 0}
 
 
 async def test_the_client_ends_what_still_runs_when_it_closes() -> None:

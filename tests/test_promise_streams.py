@@ -222,4 +222,5 @@ async def test_p40_no_new_connection_in_steady_state(stage: DoorStage, fake: Fak
             answer = await stage.chat({**HELLO, "model": model, "stream": stream})
             assert answer.status_code == 200
     assert metrics.cells[metrics.connects] == 1
-    assert metrics.cells[metrics.upstream_idle] == 1
+    assert metrics.cells[metrics.upstream_open] == 1
+    assert metrics.cells[metrics.upstream_in_use] == 0
