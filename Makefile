@@ -54,6 +54,11 @@ SECONDS_OF_CHAOS ?= 90
 chaos: environment ## Kills, wipes and cuts under load, then an independent check: make chaos SEED=7
 	$(PYTHON) -m bench.chaos --seed $(SEED) --seconds $(SECONDS_OF_CHAOS) $(ARGS)
 
+MINUTES ?= 30
+
+soak: environment ## Memory over a long mixed load on a whole Ops-Center: make soak MINUTES=30
+	$(PYTHON) -m bench.soak --minutes $(MINUTES) $(ARGS)
+
 docs: environment ## Generate the generated pages anew
 	$(PYTHON) -m docs.generate
 
@@ -70,4 +75,4 @@ image-check: ## Build the image and really start it: locked down, without a netw
 clean: ## Remove what tools left here, the environment too
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
-.PHONY: help test environment format format-check lint types files tests bench-smoke micro bench docs lock image image-check clean
+.PHONY: help test environment format format-check lint types files tests bench-smoke soak micro bench docs lock image image-check clean
