@@ -37,9 +37,9 @@ class Exchange:
         self._begun = True
         await self._down.head(status, self._with_id(headers))
 
-    async def end(self) -> None:
+    async def end(self, last: bytes) -> None:
         self._ended = True
-        await self._down.end()
+        await self._down.end(last)
 
     @property
     def gone(self) -> bool:
@@ -54,8 +54,7 @@ class Exchange:
             await self.answer(problem.status, error_headers(problem), error_body(problem, self.rid))
             return
         usage = self.outcome.usage if self.outcome else NO_USAGE
-        await self.chunk(b"data: " + error_body(problem, self.rid, usage) + b"\n\n")
-        await self.end()
+        await self.end(b"data: " + error_body(problem, self.rid, usage) + b"\n\n")
 
     def _with_id(self, headers: relay.Headers) -> Headers:
         rid = self.rid.encode()

@@ -97,8 +97,7 @@ class Flow:
         slices = _Slices(self, ticket, call, outcome)
         await relay.stream(reply, call, outcome, exchange, slices)
         cost = cost_ucr(outcome.usage.tokens, ticket.price)
-        await exchange.chunk(answers.cost_comment(ticket, cost))
-        await exchange.end()
+        await exchange.end(answers.cost_comment(ticket, cost))
 
     def _begin(self, ticket: Ticket, call: Call, outcome: Outcome) -> None:
         task = asyncio.current_task()

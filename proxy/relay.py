@@ -40,8 +40,8 @@ class Downstream(Protocol):
     def chunk(self, data: bytes) -> Awaitable[None]:
         """Sends at once; is awaited until the client can take more."""
 
-    async def end(self) -> None:
-        """The end of a stream."""
+    async def end(self, last: bytes) -> None:
+        """The end of a stream, with what still has to go out."""
 
 
 class Begun(Protocol):

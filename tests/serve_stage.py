@@ -154,7 +154,7 @@ class Served:
             await turn.chunk(piece)
         if path == "/stream/wait":
             await self.doors.setdefault(path, asyncio.Event()).wait()
-        await turn.end()
+        await turn.end(b"")
 
 
 async def becomes(true: Callable[[], object]) -> None:

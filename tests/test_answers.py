@@ -47,8 +47,8 @@ class Client:
     async def chunk(self, data: bytes) -> None:
         self.got.append(("chunk", data))
 
-    async def end(self) -> None:
-        self.got.append(("end",))
+    async def end(self, last: bytes) -> None:
+        self.got += [("chunk", last), ("end",)]
 
 
 def exchange() -> tuple[Exchange, Client]:

@@ -264,8 +264,8 @@ class Wire:
     async def chunk(self, data: bytes) -> None:
         self.sent += data
 
-    async def end(self) -> None:
-        self.sent += b"(end)"
+    async def end(self, last: bytes) -> None:
+        self.sent += last + b"(end)"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,17 @@ _READY = _Ready()
 class Turn:
     """The downstream of one request."""
 
-    __slots__ = ("_handler", "_line", "_running", "begun", "ended", "entered", "request", "task")
+    __slots__ = (
+        "_handler",
+        "_held",
+        "_line",
+        "_running",
+        "begun",
+        "ended",
+        "entered",
+        "request",
+        "task",
+    )
 
     def __init__(self, line: Place, request: Request, handler: Handler) -> None:
         self.request = request
@@ -58,6 +68,7 @@ class Turn:
         self._line = line
         self._handler = handler
         self._running = False
+        self._held = b""  # a head that waits for its first piece
 
     # the gate's side
 
@@ -101,8 +112,10 @@ class Turn:
 
     async def head(self, status: int, headers: Headers) -> None:
         framing = b"" if self.request.plain else wire.CHUNKED
-        self._write(wire.head(status, headers, framing, not self.keeps))
+        self._held = wire.head(status, headers, framing, not self.keeps)
         self.begun = True
+        # a first piece that is here already goes out with it, by one write
+        asyncio.get_running_loop().call_soon(self._release)
 
     def chunk(self, data: bytes) -> Awaitable[None]:
         if data and self.request.method != b"HEAD":
@@ -110,10 +123,14 @@ class Turn:
         room = self._line.room
         return _READY if room is None else room
 
-    async def end(self) -> None:
+    async def end(self, last: bytes) -> None:
         self.ended = True
-        if not self.request.plain and self.request.method != b"HEAD":
-            self._write(wire.LAST_CHUNK)
+        if self.request.method == b"HEAD":
+            self._release()
+        elif self.request.plain:
+            self._write(last)
+        else:
+            self._write(wire.chunk(last) + wire.LAST_CHUNK if last else wire.LAST_CHUNK)
 
     # its own
 
@@ -128,6 +145,7 @@ class Turn:
         finally:
             if not self.begun and not self.gone:
                 self.fail(OpsError())
+            self._release()
             self._line.over(self)
 
     def _write_whole(self, status: int, headers: Headers, body: bytes) -> None:
@@ -135,7 +153,13 @@ class Turn:
         self.begun = self.ended = True
         self._write(head if self.request.method == b"HEAD" else head + body)
 
+    def _release(self) -> None:
+        if self._held:
+            self._write(b"")
+
     def _write(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
         transport = self._line.transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
