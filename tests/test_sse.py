@@ -166,3 +166,62 @@ def test_no_bytes_are_lost_or_made_whatever_comes(pieces: list[bytes]) -> None:
     found, rest = split(pieces)
     assert b"".join(found) + rest == b"".join(pieces)
     assert all(isinstance(sse.data(event), bytes) for event in found)
+
+
+odd_lines = st.sampled_from(
+    (b"data: a", b"data:b", b"data", b"data:", b": hi", b":", b"event: e", b"retry: 1", b"id")
+) | st.text("xyz:, \u00e9\u2028\x0b\x85", max_size=9).map(lambda text: b"data: " + text.encode())
+
+
+def dispatched(whole: bytes) -> list[bytes]:
+    """What the standard's own algorithm gives out: line by line, at every blank one."""
+    found, lines = [], []
+    for line in whole.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"data" and b":" in line:
+            lines.append(value.removeprefix(b" "))
+        if not line and lines:
+            found.append(b"\n".join(lines))
+            lines = []
+    return found + ([b"\n".join(lines)] if lines else [])
+
+
+@calm
+@given(
+    st.lists(st.lists(odd_lines, min_size=1, max_size=5), min_size=1, max_size=6),
+    ends,
+    st.booleans(),
+    st.integers(0, 2),
+    st.sets(st.integers(0, 500), max_size=12),
+)
+def test_any_stream_reads_as_the_standard_reads_it(
+    stream: list[list[bytes]], end: bytes, mark: bool, ends_missing: int, places: set[int]
+) -> None:
+    """Comments, names without a value, a byte order mark, and a last event that nobody ended."""
+    whole = (b"\xef\xbb\xbf" if mark else b"") + written(stream, end)
+    whole = whole[: len(whole) - len(end) * ends_missing]
+    found, rest = split(cut(whole, places))
+    given_out = [data for event in [*found, rest] if (data := sse.data(event)) or has_data(event)]
+    assert given_out == dispatched(whole)
+    assert b"".join(found) + rest == whole
+
+
+def has_data(event: bytes) -> bool:
+    text = event.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n")
+    return any(line.startswith(b"data:") for line in text.split(b"\n"))
+
+
+def test_a_line_of_a_megabyte_is_refused_in_time_that_grows_with_its_length() -> None:
+    """Each byte is looked at once, however many pieces it comes in."""
+    limit = 2**20
+    splitter = sse.Splitter(limit)
+    for _ in range(limit // 64):
+        assert splitter.feed(b"x" * 64) == b""
+    with pytest.raises(sse.EventTooLong):
+        splitter.feed(b"x")
+
+
+def test_events_of_a_large_block_are_found_in_one_pass() -> None:
+    for end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
+        event = b"data: x" + end
+        assert list(sse.events(event * 50_000)) == [event] * 50_000
