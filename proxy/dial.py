@@ -84,6 +84,7 @@ async def _race(todo: deque[AddressInfo]) -> socket.socket:
         assert problem is not None
         raise problem
     finally:
+        problem = None  # it holds this frame
         for task in running:
             if not task.cancel() and task.exception() is None:
                 task.result().close()

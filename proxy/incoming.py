@@ -131,7 +131,8 @@ class Answer:
 
     def _more(self) -> "asyncio.Future[None]":
         if self._problem is not None:
-            raise self._problem
+            # a new one: what has been raised holds its frames, and those hold a request's body
+            raise type(self._problem)(*self._problem.args)
         self._waiter = self._loop.create_future()
         return self._waiter
 

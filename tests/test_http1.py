@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -498,6 +500,35 @@ async def test_every_place_comes_back_however_its_request_ends() -> None:
                 pool = next(p for o, p in made._pools.items() if str(o.port) in server.url)
                 assert pool._places == len(pool._open) == len(pool._idle)
                 assert gauges(metrics)["waiting"] == gauges(metrics)["in use"] == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    [saying(OK), hangs_up, answers_once, saying(b"junk\r\n\r\n"), silent, saying(HALF)],
+    ids=["ok", "hangs up", "once", "junk", "silent", "half"],
+)
+async def test_no_body_waits_for_the_collector(script: Script) -> None:
+    """A failure that holds its own frames would keep 10 MB until some later collection."""
+    body = bytes(1_000)
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(script) as server, client(first_byte_timeout_ms=60) as made:
+            before = sys.getrefcount(body)
+            for _ in range(3):
+                with contextlib.suppress(Unreachable, TooLate, incoming.Broken):
+                    answer = await post(made, server.url, body)
+                    reading = asyncio.create_task(whole(answer))
+                    await asyncio.sleep(0)
+                    reading.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await reading
+                    answer.close()
+                    del answer, reading
+            await asyncio.sleep(0)
+            assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
 
 
 def gauges(metrics: Metrics) -> dict[str, int]:
