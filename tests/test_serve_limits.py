@@ -1,6 +1,7 @@
 """What one client, or many, can take from a worker of the door: time, memory, places."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -197,6 +198,24 @@ async def test_a_full_worker_accepts_nobody_until_it_has_room() -> None:
         assert stage.connections == 1
         stage.open("/wait")
         assert (await late.reply()).body == b"/late"
+
+
+async def test_a_rush_of_connections_is_let_in_together() -> None:
+    """One in a round of the loop would be too slow beside other work: the queue would overflow."""
+    async with served() as stage:
+        await becomes(lambda: stage.server._accepting)
+        rush = [socket.socket() for _ in range(200)]
+        for one in rush:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", stage.port))
+        rounds = 0
+        while stage.connections < len(rush):
+            rounds += 1
+            await asyncio.sleep(0)
+        assert rounds < 50
+        for one in rush:
+            one.close()
+        await becomes(lambda: not stage.connections)
 
 
 async def test_beyond_the_connections_the_newest_idle_one_goes() -> None:

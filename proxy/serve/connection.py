@@ -213,6 +213,8 @@ class Connection(Line):
         self._owner.count(problem)
         farewell = Request(b"GET", "", {}, keep=False, plain=False)
         Turn(self, farewell, self._owner.handler).fail(problem)
+        if isinstance(problem, HeadTooLate):
+            return self.close()  # who sends so little has sent it already
         self.transport.write_eof()
         self.resume_reading()
         self._await(self._owner.lingering)

@@ -3,13 +3,14 @@ happens when the worker stops. Knows nothing of what is served.
 """
 
 import asyncio
+import contextlib
 import logging
 import resource
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from proxy.errors import ConnectionsCrowded, OpsError
 from proxy.listen import BACKLOG
@@ -25,7 +26,8 @@ from proxy.settings import Settings
 log = logging.getLogger("opscenter.proxy.serve.server")
 
 LOOK_S: Final = 0.25  # how exactly deadlines are kept
-LATE_AT_ONCE: Final = 32
+LATE_AT_ONCE, LATE_PAUSE_S = 16, 0.005  # so that a crowd that is late delays nobody else
+ACCEPTED_AT_ONCE: Final = 64
 REST_S: Final = 1.0  # a refused client is not read for so long
 LINGER_S: Final = 2.0  # to read why, for one who is still sending
 GOODBYE_S: Final = 1.0  # in which idle connections may still ask, when the worker stops
@@ -57,6 +59,7 @@ class Server:
         self._empty = asyncio.Event()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Server | None = None
+        self._entering: set[asyncio.Task[Any]] = set()
 
         def watch(seconds: float, ring: Callable[[Connection], None]) -> Watch[Connection]:
             return Watch(seconds, ring, self.now)
@@ -72,6 +75,7 @@ class Server:
     async def serve(self, listener: socket.socket) -> None:
         """Until `stop`; returns when all that runs has ended, or its time is over."""
         self._listener = listener
+        listener.setblocking(False)
         looking = asyncio.create_task(self._look())
         try:
             await self._stopped.wait()
@@ -116,7 +120,7 @@ class Server:
             await self._open_or_close_door()
             for watch in watches:
                 while watch.look(LATE_AT_ONCE):  # noqa: ASYNC110
-                    await asyncio.sleep(0)  # nobody else waits for a crowd that is late
+                    await asyncio.sleep(LATE_PAUSE_S)
             await asyncio.sleep(LOOK_S)
 
     async def _open_or_close_door(self) -> None:
@@ -126,8 +130,29 @@ class Server:
             self._close_door()
         elif self._accepting is None and self._listener is not None:
             self._accepting = await asyncio.get_running_loop().create_server(
-                lambda: Connection(self), sock=self._listener.dup(), backlog=BACKLOG
+                self._enter, sock=self._listener.dup(), backlog=BACKLOG
             )
+
+    def _enter(self) -> Connection:
+        """The loop accepts one connection a round, so that in a rush the queue would overflow: who
+        waits behind this one comes in with it.
+        """
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # nobody waits, or there is no descriptor for him
+            for _ in range(ACCEPTED_AT_ONCE):
+                accepted, _ = self._listener.accept()
+                task = loop.create_task(
+                    loop.connect_accepted_socket(lambda: Connection(self), accepted)
+                )
+                self._entering.add(task)
+                task.add_done_callback(self._entered)
+        return Connection(self)
+
+    def _entered(self, task: "asyncio.Task[Any]") -> None:
+        self._entering.discard(task)
+        if not task.cancelled():
+            task.exception()  # who left at the door is no news
 
     def _close_door(self) -> None:
         if self._accepting is not None:
