@@ -2,6 +2,8 @@
 credits; every header of ours begins with `x-ops-`.
 """
 
+from functools import lru_cache
+
 import orjson
 
 from proxy import relay
@@ -14,6 +16,7 @@ from proxy.upstream import Reply
 
 JSON = (b"content-type", b"application/json")
 Headers = list[tuple[bytes, bytes]]
+DEPLOYMENTS_KEPT = 4096  # whose headers are kept ready
 
 
 class Exchange:
@@ -101,10 +104,17 @@ def headers(reply: Reply, ticket: Ticket, outcome: Outcome) -> Headers:
     return [
         *([(b"x-ops-max-tokens", b"%d" % lowered)] if lowered is not None else []),
         (b"content-type", reply.content_type),
-        (b"x-ops-model", ticket.model.id.encode()),
-        (b"x-ops-provider", reply.deployment.provider.encode()),
-        (b"x-ops-deployment", b"%d" % reply.deployment.id),
+        *_who(ticket.model.id, reply.deployment.provider, reply.deployment.id),
         (b"x-ops-attempts", b"%d" % outcome.attempts),
+    ]
+
+
+@lru_cache(maxsize=DEPLOYMENTS_KEPT)
+def _who(model: str, provider: str, deployment: int) -> Headers:
+    return [
+        (b"x-ops-model", model.encode()),
+        (b"x-ops-provider", provider.encode()),
+        (b"x-ops-deployment", b"%d" % deployment),
     ]
 
 

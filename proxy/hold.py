@@ -3,16 +3,14 @@ slice. Pure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.pricing import worst_ucr
 from proxy.request import choices_of
 from proxy.types import Call, Model, Price
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     amount_ucr: int
     output_tokens: int  # that it carries
 
@@ -56,7 +54,7 @@ def input_max(call: Call, model: Model) -> int:
 def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
     """Images, audio and files may count for more tokens than they have bytes here."""
     for message in fields["messages"]:
-        content = message.get("content") if isinstance(message, dict) else None
+        content = message.get("content")
         if isinstance(content, list) and not all(map(_is_text, content)):
             return True
     return False

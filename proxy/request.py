@@ -4,7 +4,6 @@ hurt before it is parsed.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -49,8 +48,9 @@ def chat(
         raise FieldInvalid(
             "messages", name="messages", why="it takes a list of at least one message"
         )
-    if not all(isinstance(message, dict) for message in messages):
-        raise FieldInvalid("messages", name="messages", why="each of them is an object")
+    for message in messages:
+        if not isinstance(message, dict):
+            raise FieldInvalid("messages", name="messages", why="each of them is an object")
     stream = fields.get("stream")
     if stream is None:
         stream = False
@@ -72,7 +72,7 @@ def chat(
 
 def with_maximum(call: Call, tokens: int) -> Call:
     """The same call with a maximum that the client had not named."""
-    return replace(call, lowered_to=tokens, output_max=tokens)
+    return call._replace(lowered_to=tokens, output_max=tokens)
 
 
 def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:

@@ -27,6 +27,12 @@ WORKER: Final = tuple(children.module("proxy.worker"))
 DOOR: Final = "OPSCENTER_DOOR"
 HEALTH: Final = "OPSCENTER_HEALTH"
 FILES_WANTED: Final = 65_536
+# glibc would keep what the first large body took: after it has been freed once, it no longer
+# gives blocks of that size back
+STEADY_MEMORY: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * 2**20),
+}
 
 
 class Crew:
@@ -40,7 +46,8 @@ class Crew:
         self._forget_readiness(number)
         fd = listening.fileno()
         argv = [*self._command, "--slot", str(number), "--fd", str(fd)]
-        return children.spawn(argv, env=children.with_our_code(os.environ), pass_fds=[fd])
+        env = {**STEADY_MEMORY, **children.with_our_code(os.environ)}
+        return children.spawn(argv, env=env, pass_fds=[fd])
 
     def is_ready(self, number: int) -> bool:
         from proxy import metrics

@@ -1,8 +1,10 @@
-"""What crosses the borders between the six steps. Frozen, slotted; imports nothing of ours."""
+"""What crosses the borders between the six steps. Frozen; imports nothing of ours. What is made for
+every request is a named tuple, which is made in a third of a dataclass's time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 # The world as the control plane published it ------------------------------------
 
@@ -130,8 +132,7 @@ class Delivered(Protocol):
 # One request -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request as it came in, parsed as far as admission needs it."""
 
     rid: str
@@ -155,8 +156,7 @@ class Job:
     ceiling_ucr: int | None  # None: as it was set before
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """What a request holds, in the proxy's memory."""
 
     rid: str

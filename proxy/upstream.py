@@ -25,6 +25,7 @@ from proxy.types import Call, Deployment, Outcome
 
 RETRIED = frozenset({408, 429, 498, 500, 502, 503, 504, 529})
 ERROR_BODY_MAX = 64 * 1024
+AWAY = (Broken, Unreachable, TooLate)
 PASSED_HEADERS = frozenset({b"retry-after", b"retry-after-ms"})
 
 
@@ -67,7 +68,7 @@ class Reply:
         started = time.perf_counter_ns()
         try:
             return await self.answer.read()
-        except (Broken, Unreachable, TooLate) as problem:
+        except AWAY as problem:
             raise _ours(problem, self.deployment) from None
         finally:
             self.waited_ns += time.perf_counter_ns() - started
@@ -86,14 +87,18 @@ class Reply:
         return problem
 
     async def _read_all(self, limit: int) -> bytes:
-        pieces, size = [], 0
-        while (piece := await self.read()) is not None:
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise UpstreamBroken(
-                    model=self.deployment.model, why=f"the answer is larger than {limit} bytes"
-                )
+        pieces, size, started = [], 0, time.perf_counter_ns()
+        try:
+            while (piece := await self.answer.read()) is not None:
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    why = f"the answer is larger than {limit} bytes"
+                    raise UpstreamBroken(model=self.deployment.model, why=why)
+        except AWAY as problem:
+            raise _ours(problem, self.deployment) from None
+        finally:
+            self.waited_ns += time.perf_counter_ns() - started
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -151,7 +156,7 @@ class Upstream:
                 limit=self._settings.upstream_connections,
                 waiting=self._client.waiting(url),
             ) from None
-        except (Unreachable, TooLate, Broken) as problem:
+        except AWAY as problem:
             raise _ours(problem, deployment) from None
         return Reply(answer, adapter, deployment, self._settings, 0)
 

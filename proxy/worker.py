@@ -4,6 +4,7 @@ SIGTERM. Started by the supervisor, never by hand.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -34,6 +35,7 @@ FIRST_READY_S = 3.0
 FIRST_BEATS_S = 0.02  # until it is ready, so that nobody waits for a heartbeat
 CONFIRM_WAIT_S, CONFIRM_LOOK_S = 2.0, 0.05
 SETTLE_WAIT_S = 5.0  # at the end, for settlements on their way
+COLLECTED_AFTER = (10_000, 20, 50)  # objects, and rounds of the younger generations
 EX_CONFIG = 78
 
 
@@ -79,6 +81,7 @@ class Worker:
         for keeper in keepers:
             keeper.add_done_callback(self._keeper_ended)
         await self._first_ready()
+        self._settle_down()
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
@@ -94,6 +97,14 @@ class Worker:
             self.client.close()
             await self.pipe.stop()
             self.journal.close()
+
+    def _settle_down(self) -> None:
+        """What is there now stays: nobody need look through it for garbage again. What a request
+        leaves is mostly gone by itself, so the collector may come less often.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECTED_AFTER)
 
     async def _first_ready(self) -> None:
         """Clients wait in the socket's queue rather than be told that there are no models; but not

@@ -28,13 +28,17 @@ _model = re.compile(rb'("model"\s*:\s*)"[^"\\]*"')
 
 def patched(body: bytes, read: Mapping[str, Any], changes: Mapping[str, Any]) -> bytes:
     """`body`, of which `read` was read, with other values for some fields."""
-    changes = {name: value for name, value in changes.items() if read.get(name) != value}
-    added = {name: value for name, value in changes.items() if name not in read}
-    if changes.keys() - added.keys() - {"model"} or not _is_certain(body, read):
+    if not _is_certain(body, read):
         return orjson.dumps({**read, **changes})
-    if "model" in changes:
-        name = orjson.dumps(changes["model"])
-        body, count = _model.subn(lambda found: found[1] + name, body, count=1)
+    added = {}
+    for name, value in changes.items():
+        if name not in read:
+            added[name] = value
+        elif name != "model" and read[name] != value:
+            return orjson.dumps({**read, **changes})
+    if changes.get("model", read["model"]) != read["model"]:
+        model = orjson.dumps(changes["model"])
+        body, count = _model.subn(lambda found: found[1] + model, body, count=1)
         if not count:  # it is written in some other way
             return orjson.dumps({**read, **changes})
     if added:
@@ -48,14 +52,19 @@ def _is_certain(body: bytes, read: Mapping[str, Any]) -> bool:
     he prefers.
     """
     # an escape of this kind can spell a name
-    if b"\\u00" in body or any(body.count(name) > 1 for name in NAMES):
+    if b"\\u00" in body:
         return False
-    contents = [message["content"] for message in read["messages"] if "content" in message]
-    if body.count(b'"content"') != len(contents):
+    count = body.count
+    for name in NAMES:
+        if count(name) > 1:
+            return False
+    said, parts = 0, list[Any]()
+    for message in read["messages"]:
+        if "content" in message:
+            said += 1
+            if isinstance(message["content"], list):
+                parts += message["content"]
+    if count(b'"content"') != said:
         return False
-    lists = [content for content in contents if isinstance(content, list)]
-    if not lists:
-        return True
-    parts = [part for content in lists for part in content]
     typed = sum(isinstance(part, dict) and "type" in part for part in parts)
-    return body.count(b'"type"') == typed
+    return not parts or count(b'"type"') == typed
