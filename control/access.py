@@ -6,8 +6,8 @@ Shared by the first start and the API; decides nothing about who may.
 import hashlib
 import secrets
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import asyncpg
@@ -30,6 +30,9 @@ class NewKey:
     parallel_max: int | None = None
     expires_at: datetime | None = None
     budget_ucr: int | None = None
+    routes: Sequence[str] | None = None
+    addresses: Sequence[str] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 async def add_organisation(
@@ -42,11 +45,9 @@ async def add_organisation(
     return row
 
 
-async def add_key(
-    conn: Connection, keyring: KeyFile, key: keys.Key, wanted: NewKey
-) -> asyncpg.Record:
+async def add_key(conn: Connection, keyring: KeyFile, key: keys.Key, wanted: NewKey) -> None:
     pepper = keyring.pepper_version
-    row = await conn.fetchrow(
+    await conn.execute(
         sql.load()["api_key_add"],
         key.kid,
         wanted.organisation,
@@ -55,13 +56,18 @@ async def add_key(
         keyring.digest(key.text, pepper),
         pepper,
         key.text[-4:],
-        list(wanted.models) if wanted.models is not None else None,
+        listed(wanted.models),
+        listed(wanted.routes),
+        listed(wanted.addresses),
+        dict(wanted.tags),
         wanted.parallel_max,
-        wanted.expires_at,
         wanted.budget_ucr,
+        wanted.expires_at,
     )
-    assert row is not None
-    return row
+
+
+def listed(values: Sequence[str] | None) -> list[str] | None:
+    return None if values is None else list(values)
 
 
 def new_session_token() -> str:

@@ -4,6 +4,7 @@ Decides for every route through one gate, by what the matched route declares, ne
 """
 
 import hmac
+from ipaddress import ip_network
 from uuid import UUID
 
 import asyncpg
@@ -11,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from control import sql
 from control.access import session_digest
+from control.edge import address
 from control.errors import (
     CredentialInvalid,
     GrantTooHigh,
@@ -24,10 +26,14 @@ from control.errors import (
 from control.state import LOCAL, State, state_of
 from plugins.access import ROLES, Access, Caller
 from proxy import keys
+from proxy.errors import AddressNotAllowed, KeyBlocked, RouteNotAllowed
+from proxy.rules import is_within
+from proxy.types import Names
 
 __all__ = ["ROLES", "Access", "Caller", "gate", "rank", "require_above", "scope"]
 
 ORGANISATION_HEADER = "x-ops-organisation"
+SERVICE_HEADER = "x-service-key"  # goes before Authorization, as at the door
 TOKEN_MAX = 200  # characters; more was never a token of ours
 ACROSS = ("moderator", "admin")  # platform roles that hold in every organisation
 _NO_DIGEST = bytes(32)
@@ -69,13 +75,17 @@ async def _membership(connection: HTTPConnection, state: State) -> tuple[asyncpg
     token = bearer(connection)
     key = keys.parse(token)
     if key is not None:
-        return await _by_key(state, key), f"key:{key.kid}"
+        row = await _by_key(state, key)
+        _require_allowed(connection, state, row)
+        return row, f"key:{key.kid}"
     row = await _by_session(connection, state, token)
     return row, f"person:{row['person']}"
 
 
 def bearer(connection: HTTPConnection) -> str:
-    kind, _, token = connection.headers.get("authorization", "").partition(" ")
+    service = connection.headers.get(SERVICE_HEADER)
+    sent = connection.headers.get("authorization", "") if service is None else f"Bearer {service}"
+    kind, _, token = sent.partition(" ")
     token = token.strip()
     if kind.lower() != "bearer" or not token:
         raise NotSignedIn
@@ -86,12 +96,33 @@ def bearer(connection: HTTPConnection) -> str:
 
 async def _by_key(state: State, key: keys.Key) -> asyncpg.Record:
     row = await state.pool.fetchrow(sql.load()["key_caller"], key.kid)
-    known = row is not None and row["pepper"] in state.keys.peppers
-    pepper = row["pepper"] if row is not None and known else state.keys.pepper_version
-    stored = row["digest"] if row is not None and known else _NO_DIGEST
-    if not hmac.compare_digest(state.keys.digest(key.text, pepper), stored) or row is None:
+    new = (row["digest"], row["pepper"]) if row is not None else (None, None)
+    old = (row["old_digest"], row["old_pepper"]) if row is not None else (None, None)
+    is_new, is_old = _is_digest(state, key, *new), _is_digest(state, key, *old)
+    if row is None or not (is_new or (is_old and row["old_is_good"])):
         raise CredentialInvalid
     return row
+
+
+def _is_digest(state: State, key: keys.Key, digest: bytes | None, pepper: int | None) -> bool:
+    """Takes its time also where there is nothing to compare with."""
+    known = pepper if pepper in state.keys.peppers else None
+    found = state.keys.digest(key.text, state.keys.pepper_version if known is None else known)
+    same = hmac.compare_digest(found, digest or _NO_DIGEST)
+    return same and known is not None
+
+
+def _require_allowed(connection: HTTPConnection, state: State, row: asyncpg.Record) -> None:
+    """The limits of a key hold here as at the door."""
+    if row["key_status"] == "blocked":
+        raise KeyBlocked
+    addresses, routes = row["addresses"], row["routes"]
+    client = address(connection, state.settings)
+    if addresses is not None and not is_within(client, map(ip_network, addresses)):
+        raise AddressNotAllowed(address=client)
+    path = connection.url.path
+    if routes is not None and path not in Names.of(routes):
+        raise RouteNotAllowed(path=path[:200])
 
 
 async def _by_session(connection: HTTPConnection, state: State, token: str) -> asyncpg.Record:

@@ -18,6 +18,7 @@ from control.settings import ControlSettings
 from control.state import LOCAL, Counters
 from proxy.errors import BodyCut, BodyEncoded, BodyInvalid, BodyTooDeep, BodyTooLarge, OpsError
 from proxy.ids import request_id
+from proxy.rules import client_of
 
 log = logging.getLogger("opscenter.control.edge")
 
@@ -54,10 +55,8 @@ def rendered(error: OpsError, request: str) -> Response:
 def address(connection: HTTPConnection, settings: ControlSettings) -> str:
     """The client's address: what a trusted proxy says, else who is at the other end."""
     peer = connection.client.host if connection.client else "local"
-    hops = connection.headers.get("x-forwarded-for", "").split(",")
-    while peer in settings.proxies and hops and hops[-1].strip():
-        peer = hops.pop().strip()
-    return peer[:64]
+    forwarded = ",".join(connection.headers.getlist("x-forwarded-for"))
+    return client_of(peer, forwarded, settings.proxies) if forwarded else peer
 
 
 class Edge:

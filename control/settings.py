@@ -25,9 +25,6 @@ class ControlSettings(ProxySettings):
     database_url: str = secret("PostgreSQL: postgresql://... Empty: the server that `up` brings.")
     control_host: str = setting("127.0.0.1", "Address of the control API.")
     control_port: int = setting(8085, "Port of the control API.", 0, 65535)
-    trusted_proxies: str = setting(
-        "", "Addresses, by commas, whose X-Forwarded-For the control API believes."
-    )
     control_hosts: str = setting(
         "", "Names that the control API answers to, by commas. Empty: the loopback names."
     )
@@ -92,10 +89,6 @@ class ControlSettings(ProxySettings):
     @property
     def hosts(self) -> frozenset[str]:
         return _names(self.control_hosts) or LOOPBACK_NAMES
-
-    @property
-    def proxies(self) -> frozenset[str]:
-        return _names(self.trusted_proxies)
 
 
 def load(environ: Mapping[str, str]) -> ControlSettings:

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from proxy.callers import credential
 from proxy.errors import (
     BodyEncoded,
     BodyTooLarge,
@@ -15,8 +16,10 @@ from proxy.errors import (
 )
 from proxy.flow import Flow
 from proxy.models import listing, one
+from proxy.rules import client_of, forbidden
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
+from proxy.types import Caller
 
 CHAT = frozenset({"/v1/chat/completions", "/api/v1/llm/chat/completions"})
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
@@ -31,6 +34,7 @@ class Door:
     def __init__(self, flow: Flow, is_ready: Callable[[], bool]) -> None:
         self.flow = flow
         self._is_ready = is_ready
+        self._proxies = flow.settings.proxies
 
     def check(self, request: Request) -> None:
         """What a head alone tells, so that a body need not come for nothing."""
@@ -52,7 +56,8 @@ class Door:
         metrics.add(metrics.running)
         try:
             if request.path in CHAT and request.method == b"POST":
-                await self.flow.chat(request.path, request.headers, request.body, turn)
+                client = self._client(request)
+                await self.flow.chat(request.path, request.headers, request.body, turn, client)
             else:
                 await self._others(request, turn)
         except OpsError as problem:
@@ -70,12 +75,26 @@ class Door:
         else:
             await self._models(request, turn)
 
+    async def _caller(self, request: Request) -> Caller:
+        """Who asks for what costs nothing, as his key is now."""
+        admission = self.flow.admission
+        caller = await admission.check(await admission.identify(credential(request.headers)))
+        if problem := forbidden(caller.key, request.path, self._client(request), None):
+            raise problem
+        return caller
+
+    def _client(self, request: Request) -> str:
+        """Its address; what it says of itself counts only where a proxy is trusted."""
+        if not self._proxies:
+            return request.peer
+        forwarded = request.headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        return client_of(request.peer, forwarded, self._proxies)
+
     async def _models(self, request: Request, turn: Turn) -> None:
         path, flow = request.path, self.flow
         allowed = None
         if path != CATALOGUE or not flow.settings.public_catalogue:
-            caller = await flow.admission.identify(request.headers.get(b"authorization"))
-            allowed = (await flow.admission.check(caller)).key.models
+            allowed = (await self._caller(request)).key.models
         snapshot = flow.current.in_force()
         if path in (MODELS, CATALOGUE):
             found = listing(snapshot, allowed)

@@ -165,7 +165,7 @@ class HeaderInvalid(CallerError):
 
 
 class KeyMissing(CallerError):
-    """No API key was sent. Send it as `Authorization: Bearer sk_ops_...`."""
+    """No API key was sent. Send it as `Authorization: Bearer sk_ops_...`, or in X-Service-Key."""
 
     status = 401
     code = "key_missing"
@@ -179,6 +179,36 @@ class KeyInvalid(CallerError):
     status = 401
     code = "invalid_api_key"
     kind = "authentication_error"
+
+
+class KeyBlocked(CallerError):
+    """This API key is blocked. Whoever may edit it lets it in again with
+    `opscenter key unblock`."""
+
+    status = 403
+    code = "key_blocked"
+    kind = "permission_error"
+    retry = False
+
+
+class AddressNotAllowed(CallerError):
+    """This key may not be used from the address {address}. Call from one that it names, or add it
+    with `opscenter key edit --allow-ip`."""
+
+    status = 403
+    code = "address_not_allowed"
+    kind = "permission_error"
+    retry = False
+
+
+class RouteNotAllowed(CallerError):
+    """This key may not call {path}. Use another key, or add the path with
+    `opscenter key edit --routes`."""
+
+    status = 403
+    code = "route_not_allowed"
+    kind = "permission_error"
+    retry = False
 
 
 class OrganisationSuspended(CallerError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
+from proxy.callers import credential
 from proxy.errors import ClientGone, KeyInvalid, OpsError, Stopping
 from proxy.hold import output_max
 from proxy.ids import request_id
@@ -39,7 +40,12 @@ class Flow:
     metrics: Metrics
 
     async def chat(
-        self, path: str, headers: Mapping[bytes, bytes], body: bytes, down: Downstream
+        self,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        down: Downstream,
+        client: str = "",
     ) -> None:
         """One chat completion, from its bytes to its charge."""
         started_ns = time.perf_counter_ns()
@@ -49,8 +55,8 @@ class Flow:
         reply: Reply | None = None
         outcome = Outcome()
         try:
-            caller = await self.admission.identify(headers.get(b"authorization"))
-            call = request.chat(exchange.rid, path, body, self.settings, headers)
+            caller = await self.admission.identify(credential(headers))
+            call = request.chat(exchange.rid, path, body, self.settings, headers, client)
             model = route.find(call.model, self.current.in_force())
             price = route.price_of(model)
             deployments = route.candidates(model)

@@ -32,10 +32,11 @@ class Key(NamedTuple):
         return f"Key(shard={self.shard}, kid={self.kid!r})"
 
 
-def mint(shard: int) -> Key:
+def mint(shard: int, kid: str | None = None) -> Key:
+    """A new key, or a new secret for the one of that id."""
     if not 0 <= shard < SHARDS:
         raise ValueError(f"shard {shard} is not one of {SHARDS}")
-    kid = _random(KID_LENGTH)
+    kid = kid or _random(KID_LENGTH)
     body = f"{PREFIX}{shard:02d}{kid}{_random(SECRET_LENGTH)}"
     return Key(body + _checksum(body), shard, kid)
 

@@ -1,6 +1,6 @@
 """The lists of models: what a key may use, in OpenAI's shape with our own facts added. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from proxy.errors import ModelNotFound
@@ -9,12 +9,12 @@ from proxy.route import find
 from proxy.types import Model, Snapshot
 
 
-def listing(snapshot: Snapshot, allowed: frozenset[str] | None) -> Mapping[str, Any]:
+def listing(snapshot: Snapshot, allowed: Container[str] | None) -> Mapping[str, Any]:
     shown = [m for m in snapshot.models.values() if allowed is None or m.id in allowed]
     return {"object": "list", "data": [_shape(m) for m in sorted(shown, key=lambda m: m.id)]}
 
 
-def one(name: str, snapshot: Snapshot, allowed: frozenset[str] | None) -> Mapping[str, Any]:
+def one(name: str, snapshot: Snapshot, allowed: Container[str] | None) -> Mapping[str, Any]:
     model = find(name, snapshot)
     if allowed is not None and model.id not in allowed:
         raise ModelNotFound("model", model=name)

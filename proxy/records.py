@@ -1,20 +1,25 @@
 """Records of callers as they lie in Redis -> values. Pure."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import orjson
 
 from proxy.scripts import SHARD_KEYS
 from proxy.shards import RawRecord
-from proxy.types import KeyRecord, Meter, OrganisationRecord
+from proxy.types import KeyRecord, Meter, Names, Network, OldSecret, OrganisationRecord
 
 
 def is_good(key: RawRecord) -> bool:
     """By this machine's clock; where money is held, the script asks the server's."""
-    expired = 0 < key.expires_ms <= time.time_ns() // 1_000_000
-    return key.status == "active" and not expired
+    return key.status == "active" and not is_past(key.expires_ms)
+
+
+def is_past(moment_ms: int) -> bool:
+    """By this machine's clock; 0 is never."""
+    return 0 < moment_ms <= time.time_ns() // 1_000_000
 
 
 def key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
@@ -27,13 +32,30 @@ def key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
         pepper=body["pepper"],
         organisation=body["organisation"],
         person=body["person"],
-        models=None if body["models"] is None else frozenset(body["models"]),
+        models=_names(body["models"]),
         meters=_meters(shard, body["meters"]),
+        routes=_names(body.get("routes")),
+        addresses=_networks(body.get("addresses")),
+        old=_old(body.get("old")),
     )
 
 
 def organisation_record(id: str, shard: int, raw: RawRecord) -> OrganisationRecord:
     return OrganisationRecord(id, raw.version, _meters(shard, orjson.loads(raw.body)["meters"]))
+
+
+def _names(written: Sequence[str] | None) -> Names | None:
+    return None if written is None else Names.of(written)
+
+
+def _networks(written: Sequence[str] | None) -> tuple[Network, ...] | None:
+    return None if written is None else tuple(ip_network(one) for one in written)
+
+
+def _old(body: Mapping[str, Any] | None) -> OldSecret | None:
+    if body is None:
+        return None
+    return OldSecret(bytes.fromhex(body["digest"]), body["pepper"], body["until_ms"])
 
 
 def _meters(shard: int, rows: Sequence[Any]) -> tuple[Meter, ...]:

@@ -37,6 +37,7 @@ def chat(
     body: bytes,
     settings: Settings,
     headers: Mapping[bytes, bytes] = NO_HEADERS,
+    client: str = "",
 ) -> Call:
     """A chat completion, as far as it must be understood here; the provider judges the rest."""
     fields = read_object(body, settings)
@@ -67,6 +68,7 @@ def chat(
         output_max=_output_max(fields),
         end_user=_end_user(fields),
         job=_job(headers),
+        client=client,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from hashlib import blake2b
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -61,6 +62,11 @@ class Settings:
     door_port: int = setting(8084, "Port of the door.", 0, 65535)
     health_host: str = setting("127.0.0.1", "Address that tells health and metrics of the proxies.")
     health_port: int = setting(8086, "Port that tells health and metrics of the proxies.", 0, 65535)
+    trusted_proxies: str = setting(
+        "",
+        "Addresses and networks, by commas, of the proxies in front of door and control API whose"
+        " X-Forwarded-For is believed.",
+    )
     public_catalogue: bool = setting(
         True, "Whether /api/v1/llm/models lists models and prices to callers without a key."
     )
@@ -148,6 +154,19 @@ class Settings:
                 f"{PREFIX}RENEW_MS is {self.renew_ms}; it takes half of {PREFIX}LEASE_MS at most,"
                 " so that a hold outlives one renewal that fails."
             )
+        self.proxies  # noqa: B018 - refused at start, not at the first request
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Whose X-Forwarded-For is believed."""
+        written = [one.strip() for one in self.trusted_proxies.split(",") if one.strip()]
+        try:
+            return tuple(ip_network(one) for one in written)
+        except ValueError as problem:
+            raise SettingsError(
+                f"{PREFIX}TRUSTED_PROXIES: {problem}; it takes addresses such as 10.0.0.9 and"
+                " networks such as 10.0.0.0/8."
+            ) from None
 
     @property
     def run_dir(self) -> Path:

@@ -4,8 +4,10 @@ from proxy.scripts import SHARD_KEYS
 from proxy.types import Call, Caller, KeyRecord, Meter, OrganisationRecord, Standing
 
 
-def caller_of(key: KeyRecord, organisation: OrganisationRecord) -> Caller:
-    return Caller(key, organisation, _gathered(key, organisation, ()))
+def caller_of(
+    key: KeyRecord, organisation: OrganisationRecord, digest: bytes = b"", until_ms: int = 0
+) -> Caller:
+    return Caller(key, organisation, _gathered(key, organisation, ()), digest, until_ms)
 
 
 def standing_of(caller: Caller, call: Call) -> Standing:

@@ -2,9 +2,12 @@
 every request is a named tuple, which is made in a third of a dataclass's time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple, Protocol
+
+Network = IPv4Network | IPv6Network
 
 # The world as the control plane published it ------------------------------------
 
@@ -84,6 +87,34 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """Whole names, and beginnings of names that were written with a `*` at their end."""
+
+    whole: frozenset[str]
+    beginnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, written: Iterable[str]) -> "Names":
+        listed = list(written)
+        return cls(
+            frozenset(name for name in listed if not name.endswith("*")),
+            tuple(name[:-1] for name in listed if name.endswith("*")),
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.whole or (isinstance(name, str) and name.startswith(self.beginnings))
+
+
+@dataclass(frozen=True, slots=True)
+class OldSecret:
+    """The one before the last rotation, which is good for a while."""
+
+    digest: bytes
+    pepper: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRecord:
     kid: str
     shard: int
@@ -92,8 +123,11 @@ class KeyRecord:
     pepper: int
     organisation: str
     person: str
-    models: frozenset[str] | None  # None: all
+    models: Names | None  # None: all
     meters: tuple[Meter, ...]
+    routes: Names | None = None  # None: all
+    addresses: tuple[Network, ...] | None = None  # None: everywhere
+    old: OldSecret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +154,8 @@ class Caller:
     key: KeyRecord
     organisation: OrganisationRecord
     standing: Standing  # without a job
+    digest: bytes = b""  # of the secret that he showed
+    until_ms: int = 0  # how long that one is good; 0: as long as the key
 
 
 class Delivered(Protocol):
@@ -145,6 +181,7 @@ class Call(NamedTuple):
     output_max: int | None  # what the client allows, all choices together
     end_user: str | None
     job: "Job | None" = None
+    client: str = ""  # the address that it came from
     lowered_to: int | None = None  # a maximum of tokens that the client had not named
 
 

@@ -65,6 +65,9 @@ class Stage:
     async def put(self, path: str, body: Json = None, **headers: str) -> Reply:
         return await self.call("PUT", path, body, headers)
 
+    async def patch(self, path: str, body: Json = None, **headers: str) -> Reply:
+        return await self.call("PATCH", path, body, headers)
+
     async def delete(self, path: str, **headers: str) -> Reply:
         return await self.call("DELETE", path, headers=headers)
 

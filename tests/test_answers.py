@@ -100,6 +100,7 @@ def test_every_error_tells_cause_and_code_in_the_shape_of_the_sdks(leaf: type[Op
     """Each has a stable code, a status, a type, and a sentence that ends."""
     names = {"why", "name", "limit", "model", "method", "allowed", "needed"}
     names |= {"left", "owner", "waiting", "phase", "message", "ceiling"}
+    names |= {"path", "address"}
     detail: dict[str, Any] = dict.fromkeys(names, "{x}")
     made = (
         errors.UpstreamRefused(502, status=500, model="m", message="{x}.")

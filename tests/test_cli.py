@@ -112,6 +112,28 @@ async def test_the_story_of_a_customer(cli: Command) -> None:
     assert [one["amount"] for one in moved["data"]] == ["2.500000"]
 
 
+async def test_the_story_of_a_key(cli: Command) -> None:
+    """Given a key with limits, they are edited, it is blocked, let in and given a new secret."""
+    terms = ["--expires", "30d", "--models", "ops/*,ops/echo", "--allow-ip", "10.0.0.0/8"]
+    terms += ["--parallel", "4", "--budget", "12.5", "--tag", "team=search", "--routes", "/v1/*"]
+    made = (await cli("key", "create", "--name", "app", *terms, "--json")).json
+    assert (made["models"], made["budget"]) == (["ops/*", "ops/echo"], "12.500000")
+    assert (made["addresses"], made["tags"]) == (["10.0.0.0/8"], {"team": "search"})
+    taken = ["--expires", "none", "--models", "none", "--allow-ip", "none", "--parallel", "none"]
+    taken += ["--budget", "none", "--tag", "none", "--routes", "none"]
+    edited = (await cli("key", "edit", made["id"], "--name", "other", *taken, "--json")).json
+    assert edited["name"] == "other"
+    assert not any(edited[name] for name in ("expires_at", "models", "budget", "tags", "routes"))
+    assert (await cli("key", "block", made["id"], "--json")).json["status"] == "blocked"
+    assert (await cli("key", "unblock", made["id"], "--json")).json["status"] == "active"
+    rotated = await cli("key", "rotate", made["id"], "--overlap", "1h")
+    assert "shown this once" in rotated.err
+    shown = (await cli("key", "show", made["id"], "--json")).json
+    assert shown["old_key_until"] is not None
+    for words in (["edit", made["id"]], ["create"], ["rotate", made["id"], "--overlap", "1y"]):
+        assert (await cli("key", *words)).code == 2
+
+
 async def test_a_password_signs_in_elsewhere(cli: Command) -> None:
     """Given a URL, the command takes it and never the socket."""
     there = {"OPSCENTER_CONTROL_URL": url(cli)}

@@ -110,17 +110,43 @@ async def test_nobody_gives_what_he_does_not_hold(api: Stage) -> None:
 
 async def test_a_key_makes_no_key_that_may_more_than_itself(api: Stage) -> None:
     ends = "2031-01-01T00:00:00Z"
-    wanted = {"name": "n", "models": ["ops/echo"], "parallel_max": 2, "expires_at": ends}
-    narrow = api.of((await api.post(KEYS, wanted)).json["key"])
+    wanted = {
+        "name": "n",
+        "models": ["ops/*", "a"],
+        "routes": ["/api/v1/keys*", "/v1/chat/*"],
+        "addresses": ["192.0.2.0/24"],
+        "parallel_max": 2,
+        "budget": "10",
+        "expires_at": ends,
+    }
+    await api.state.pool.execute("INSERT INTO model VALUES ('a', 1, 1), ('b', 1, 1)")
+    made = (await api.post(KEYS, wanted)).json
+    narrow = api.of(made["key"])
     for change in (
         {"models": None},
+        {"models": ["b"]},
+        {"models": ["o*"]},
+        {"routes": None},
+        {"routes": ["/v1/*"]},
+        {"addresses": None},
+        {"addresses": ["192.0.0.0/16"]},
+        {"addresses": ["2001:db8::/32"]},
+        {"budget": None},
+        {"budget": "10.000001"},
         {"parallel_max": None},
         {"parallel_max": 3},
         {"expires_at": None},
         {"expires_at": "2032-01-01T00:00:00Z"},
     ):
         assert (await narrow.post(KEYS, wanted | change)).code == "grant_too_high"
+        assert (await narrow.patch(f"{KEYS}/{made['id']}", change)).code == "grant_too_high"
     assert (await narrow.post(KEYS, wanted)).status == 201
+    less = {"models": ["ops/echo"], "addresses": ["192.0.2.1"], "budget": "9"}
+    assert (await narrow.post(KEYS, wanted | less)).status == 201
+    wide = (await api.post(KEYS, {"name": "wide"})).json["id"]
+    for act in ("rotate", "unblock"):
+        refused = await narrow.post(f"{KEYS}/{wide}/{act}", {})
+        assert refused.code == "grant_too_high"
 
 
 async def test_an_owner_stays_admin_and_nobody_suspends_himself(api: Stage) -> None:

@@ -105,7 +105,7 @@ def spoil(stage: DoorStage, seed: int) -> Faults:
     shards.key = faults.at(shards.key, RedisDown, Fault)  # type: ignore[method-assign]
     upstream, identify = flow.upstream, admission.identify
     upstream.first = faults.at(upstream.first, Fault)  # type: ignore[method-assign]
-    admission.identify = faults.at(identify, Fault)  # type: ignore[method-assign]
+    admission.identify = faults.at(identify, Fault)
     return faults
 
 

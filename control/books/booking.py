@@ -58,6 +58,7 @@ class Batch:
     moves: dict[int, list[int]] = field(default_factory=dict)  # account -> debits, credits
     used: dict[tuple[int, str], int] = field(default_factory=dict)  # shard, owner of a budget
     owed: dict[tuple[int, str, str], int] = field(default_factory=dict)  # shard, owner, field
+    seen: dict[str, int] = field(default_factory=dict)  # key -> when, ms since 1970
 
     def move(self, account: int, debit: int, credit: int) -> None:
         totals = self.moves.setdefault(account, [0, 0])
@@ -176,6 +177,8 @@ def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int
     batch.move(debit, amount, 0)
     batch.move(credit, 0, amount)
     batch.rows.append(_row(entry, verdict, debit, credit, amount))
+    key = entry.event["k"]
+    batch.seen[key] = max(entry.sid[0], batch.seen.get(key, 0))
 
 
 COLUMNS = (
@@ -230,6 +233,8 @@ async def _apply(conn: Connection, batch: Batch) -> None:
     used = sorted((*name, delta) for name, delta in batch.used.items() if delta)
     if used:
         await conn.execute(query["meter_use_add"], *map(list, zip(*used, strict=True)))
+    if seen := sorted(batch.seen.items()):
+        await conn.execute(query["key_used"], *map(list, zip(*seen, strict=True)))
     by_shard: dict[int, list[tuple[str, str, int]]] = {}
     for (shard, owner, column), delta in sorted(batch.owed.items()):
         if delta:

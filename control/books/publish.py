@@ -147,10 +147,19 @@ def _key_calls(row: asyncpg.Record) -> list[Call]:
         "pepper": row["pepper"],
         "models": row["models"],
         "meters": meters,
+        **{name: row[name] for name in ("routes", "addresses") if row[name] is not None},
+        **_old_secret(row),
     }
     fields = ("st", row["status"], "digest", row["digest"], "exp", row["expires_ms"])
     record = (row["version"], *fields, "body", orjson.dumps(body), *_limits(row))
     return [*calls, ("publish", [at.key(row["kid"])], record)]
+
+
+def _old_secret(row: asyncpg.Record) -> dict[str, dict[str, str | int]]:
+    if row["old_digest"] is None:
+        return {}
+    of = {"digest": row["old_digest"], "pepper": row["old_pepper"], "until_ms": row["old_until_ms"]}
+    return {"old": of}
 
 
 def _organisation_call(row: asyncpg.Record) -> Call:

@@ -59,6 +59,9 @@ class Api:
     def put(self, path: str, body: Mapping[str, object]) -> Answer:
         return self.call("PUT", path, body)
 
+    def patch(self, path: str, body: Mapping[str, object]) -> Answer:
+        return self.call("PATCH", path, body)
+
     def delete(self, path: str) -> Answer:
         return self.call("DELETE", path)
 

@@ -100,6 +100,7 @@ class Connection(Line):
             raise HttpInvalid(why=f"more than {PIPELINED_MAX} requests came before their turn")
 
     def has_head(self, request: Request) -> None:
+        request.peer = self.address
         if request.has_body:
             self._owner.check(request)
             self._upload_ends = self._owner.now() + self._owner.settings.body_timeout_ms / 1000

@@ -24,7 +24,7 @@ _absolute = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
 class Request:
     """One request; `body` is there when it is served."""
 
-    __slots__ = ("body", "headers", "keep", "method", "path", "plain")
+    __slots__ = ("body", "headers", "keep", "method", "path", "peer", "plain")
 
     def __init__(
         self, method: bytes, path: str, headers: dict[bytes, bytes], keep: bool, plain: bool
@@ -34,6 +34,7 @@ class Request:
         self.headers = headers
         self.keep = keep  # the connection may live on
         self.plain = plain  # HTTP/1.0, which knows no chunks
+        self.peer = ""  # the address at the other end
         self.body = b""
 
     @property
@@ -82,7 +83,10 @@ def head_too_large() -> HeadTooLarge:
     return HeadTooLarge(limit=HEAD_BYTES_MAX)
 
 
-_ONCE = (b"host", b"authorization", b"content-length", b"transfer-encoding", b"expect")
+_ONCE = (
+    *(b"host", b"authorization", b"x-service-key"),
+    *(b"content-length", b"transfer-encoding", b"expect"),
+)
 
 
 def _check_repeated(headers: dict[bytes, bytes], fields: Sequence[tuple[bytes, bytes]]) -> None:

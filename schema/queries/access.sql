@@ -20,9 +20,9 @@ RETURNING id, email, name, status, created_at
 INSERT INTO membership (organisation, person, role, owner) VALUES ($1, $2, $3, $4)
 
 -- name: api_key_add
-INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, parallel_max, expires_at, budget_ucr)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-RETURNING kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
+INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, routes, addresses, tags,
+                     parallel_max, budget_ucr, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 
 -- name: session_add
 INSERT INTO session (digest, person, expires_at) VALUES ($1, $2, now() + make_interval(hours => $3))
@@ -53,12 +53,13 @@ DELETE FROM session WHERE person = $1
 DELETE FROM session WHERE expires_at <= now()
 
 -- name: key_caller
-SELECT k.digest, k.pepper, k.person, k.organisation, m.role, o.platform, o.status
+SELECT k.digest, k.pepper, k.old_digest, k.old_pepper, k.old_until > now() AS old_is_good, k.person, k.organisation,
+       m.role, o.platform, o.status, k.status AS key_status, k.routes, k.addresses::text[] AS addresses
 FROM api_key k
 JOIN person p ON p.id = k.person AND p.status = 'active'
 JOIN membership m ON m.person = k.person AND m.organisation = k.organisation
 JOIN organisation o ON o.id = k.organisation
-WHERE k.kid = $1 AND k.status = 'active' AND (k.expires_at IS NULL OR k.expires_at > now())
+WHERE k.kid = $1 AND k.status <> 'revoked' AND (k.expires_at IS NULL OR k.expires_at > now())
 
 -- name: local_caller
 -- Who the administrator of this machine is taken for: the first owner of the platform's organisation.
@@ -138,32 +139,46 @@ UPDATE organisation SET parallel_max = $2 WHERE id = $1
 RETURNING id, name, shard, platform, status, parallel_max, created_at
 
 -- name: api_key_list
-SELECT kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
-FROM api_key
+SELECT * FROM api_key_shown
 WHERE person = $1 AND ($2::uuid IS NULL OR organisation = $2) AND ($3::text IS NULL OR kid > $3)
 ORDER BY kid
 LIMIT $4
 
 -- name: api_key_show
-SELECT kid, organisation, person, name, last4, models, parallel_max, status, expires_at, created_at, revoked_at
-FROM api_key
-WHERE kid = $1 AND person = $2 AND ($3::uuid IS NULL OR organisation = $3)
+SELECT * FROM api_key_shown WHERE kid = $1 AND person = $2 AND ($3::uuid IS NULL OR organisation = $3)
 
 -- name: api_key_limits
-SELECT models, parallel_max, expires_at FROM api_key WHERE kid = $1
+SELECT * FROM api_key_shown WHERE kid = $1
+
+-- name: api_key_lock
+-- Taken before a key is looked at, so that two changes of it come one after the other.
+SELECT k.kid, k.pepper, k.organisation, o.shard FROM api_key k JOIN organisation o ON o.id = k.organisation
+WHERE k.kid = $1 FOR NO KEY UPDATE OF k
 
 -- name: api_key_count
-SELECT count(*) FROM api_key WHERE person = $1 AND status = 'active'
+SELECT count(*) FROM api_key WHERE person = $1 AND status <> 'revoked'
 
--- name: api_key_revoke
-UPDATE api_key SET status = 'revoked', revoked_at = now()
-WHERE kid = $1 AND status = 'active'
-RETURNING kid
+-- name: api_key_edit
+UPDATE api_key SET name = $2, models = $3, routes = $4, addresses = $5, tags = $6, parallel_max = $7, budget_ucr = $8,
+                   expires_at = $9
+WHERE kid = $1
+
+-- name: api_key_status
+UPDATE api_key SET status = $2, revoked_at = CASE WHEN $2 = 'revoked' THEN now() END
+WHERE kid = $1 AND status NOT IN ('revoked', $2)
+
+-- name: api_key_rotate
+-- The secret that was in force until now is the old one; one that was old already is dead.
+UPDATE api_key SET old_digest = CASE WHEN $5::integer > 0 THEN digest END,
+                   old_pepper = CASE WHEN $5 > 0 THEN pepper END,
+                   old_until = CASE WHEN $5 > 0 THEN now() + make_interval(secs => $5) END,
+                   digest = $2, pepper = $3, last4 = $4, rotated_at = now()
+WHERE kid = $1
 
 -- name: api_key_touch_of_person
 -- The person's status changed: what the proxies hold of his keys is out of date. Any update raises
 -- the version and queues the record.
-UPDATE api_key SET name = name WHERE person = $1 AND status = 'active'
+UPDATE api_key SET name = name WHERE person = $1 AND status <> 'revoked'
 RETURNING kid
 
 -- name: models_unknown

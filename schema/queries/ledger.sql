@@ -101,8 +101,10 @@ INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON C
 -- name: record_key
 -- A key is good only while its person is.
 SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
+       k.routes, k.addresses::text[] AS addresses, encode(k.old_digest, 'hex') AS old_digest, k.old_pepper,
+       (extract(epoch FROM k.old_until) * 1000)::bigint AS old_until_ms,
        k.parallel_max, k.budget_ucr, m.budget_ucr AS person_budget_ucr, m.version AS person_version, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
-       CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
+       CASE WHEN p.status = 'active' THEN k.status ELSE 'revoked' END AS status
 FROM api_key k
 JOIN organisation o ON o.id = k.organisation
 JOIN person p ON p.id = k.person
@@ -111,8 +113,10 @@ WHERE k.kid = $1
 
 -- name: record_keys_of_shards
 SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
+       k.routes, k.addresses::text[] AS addresses, encode(k.old_digest, 'hex') AS old_digest, k.old_pepper,
+       (extract(epoch FROM k.old_until) * 1000)::bigint AS old_until_ms,
        k.parallel_max, k.budget_ucr, m.budget_ucr AS person_budget_ucr, m.version AS person_version, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
-       CASE WHEN k.status = 'active' AND p.status = 'active' THEN 'active' ELSE 'revoked' END AS status
+       CASE WHEN p.status = 'active' THEN k.status ELSE 'revoked' END AS status
 FROM api_key k
 JOIN organisation o ON o.id = k.organisation
 JOIN person p ON p.id = k.person
@@ -151,6 +155,11 @@ WHERE coalesce(u.shard, l.shard) = ANY($1::smallint[])
 INSERT INTO meter_use AS m (shard, owner, used)
 SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS u (shard, owner, used) ORDER BY shard, owner
 ON CONFLICT (shard, owner) DO UPDATE SET used = m.used + excluded.used
+
+-- name: key_used
+INSERT INTO key_use AS k (kid, used_at)
+SELECT kid, to_timestamp(ms / 1000.0) FROM unnest($1::text[], $2::bigint[]) AS u (kid, ms) ORDER BY kid
+ON CONFLICT (kid) DO UPDATE SET used_at = greatest(k.used_at, excluded.used_at)
 
 -- name: snapshot_version
 SELECT version FROM snapshot

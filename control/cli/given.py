@@ -1,0 +1,64 @@
+"""What people write on a command line -> values of the API: lists, spans, moments, amounts, tags.
+
+Where a limit is edited, `none` takes it away.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from control.cli.output import Misused
+
+NONE = "none"
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_span = re.compile(r"([1-9][0-9]{0,6})([smhdw])").fullmatch
+
+
+def span_s(text: str) -> int:
+    """Seconds of a span such as `24h`; `0` is none."""
+    found = _span(text)
+    if found is None and text != "0":
+        raise Misused(f"{text} is no span; write one such as 30m, 24h or 7d.")
+    return int(found[1]) * UNITS[found[2]] if found else 0
+
+
+def moment(text: str) -> str | None:
+    """When something ends: after a span, or at a date, or never."""
+    if text in (NONE, "never"):
+        return None
+    if _span(text):
+        return (datetime.now(UTC) + timedelta(seconds=span_s(text))).isoformat()
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Misused(
+            f"{text} is no end; write a span such as 30d, or a date such as 2031-01-31."
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat()
+
+
+def several(words: list[str]) -> list[str] | None:
+    """A list that was written by commas or by several options."""
+    found = [part.strip() for word in words for part in word.split(",") if part.strip()]
+    return None if found == [NONE] else found
+
+
+def whole(text: str) -> int | None:
+    if text == NONE:
+        return None
+    if not text.isdecimal():
+        raise Misused(f"{text} is no limit; write a whole number, or {NONE}.")
+    return int(text)
+
+
+def credits(text: str) -> str | None:
+    """The API reads the amount itself, digit by digit."""
+    return None if text == NONE else text
+
+
+def tags(words: list[str]) -> dict[str, str]:
+    if words == [NONE]:
+        return {}
+    pairs = [word.partition("=") for word in words]
+    if not all(name and equals and value for name, equals, value in pairs):
+        raise Misused("A tag is NAME=VALUE, such as team=search.")
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,196 @@
+"""Callers: whose key this is, as this worker remembers it and as Redis has it.
+
+What is remembered only saves the look-up; whether it still holds is decided where money is held.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import TypeVar
+
+from proxy import keys
+from proxy.errors import KeyBlocked, KeyInvalid, KeyMissing, NotReady, OrganisationSuspended
+from proxy.keyfile import KeyFile
+from proxy.metrics import Metrics
+from proxy.pipe import RedisDown
+from proxy.records import is_good, is_past, key_record, organisation_record
+from proxy.shards import RawRecord, Shards, Stale
+from proxy.standing import caller_of
+from proxy.types import Caller, KeyRecord, OrganisationRecord
+
+BEARER = "bearer "
+
+N = TypeVar("N", str, bytes)
+R = TypeVar("R")
+
+
+class Callers:
+    """The records that this worker remembers."""
+
+    def __init__(
+        self, shards: Shards, keyfile: KeyFile, metrics: Metrics, callers_max: int
+    ) -> None:
+        self._shards = shards
+        self._keyfile = keyfile
+        self._metrics = metrics
+        self._callers_max = callers_max
+        self._keys: dict[str, KeyRecord] = {}
+        self._organisations: dict[str, OrganisationRecord] = {}
+        self._seen: dict[bytes, Caller] = {}
+        self._salt = secrets.token_bytes(32)
+
+    async def identify(self, authorization: bytes | None) -> Caller:
+        """Whose key this is. Says nothing yet about whether it is still good. A header that was
+        checked before is known by its digest, for as long as its records are the newest.
+        """
+        if not authorization:
+            raise KeyMissing
+        seen = blake2b(authorization, digest_size=16, key=self._salt).digest()
+        caller = self._seen.get(seen)
+        if caller is not None and self._is_newest(caller):
+            return caller
+        caller = await self._identify(_key(authorization))
+        self._remember(self._seen, seen, caller)
+        return caller
+
+    def _is_newest(self, caller: Caller) -> bool:
+        key, organisation = caller.key, caller.organisation
+        return (
+            self._keys.get(key.kid) is key
+            and self._organisations.get(organisation.id) is organisation
+            and not (caller.until_ms and is_past(caller.until_ms))
+        )
+
+    async def _identify(self, key: keys.Key) -> Caller:
+        try:
+            record = self._keys.get(key.kid)
+            digest = self._shown(key, record) if record is not None else None
+            if record is None or digest is None:
+                # what is remembered refuses nobody: there may be a newer secret
+                record, digest = await self._fetch_key(key)
+            organisation = self._organisations.get(record.organisation)
+            if organisation is None:
+                organisation = await self._fetch_organisation(record)
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)
+            raise NotReady from None
+        return _known(record, organisation, digest)
+
+    async def check(self, caller: Caller) -> Caller:
+        """The caller as he is now, for what is decided without a hold."""
+        try:
+            key = await self._shards.key(caller.key.shard, caller.key.kid)
+            organisation = await self._shards.organisation(caller.key.shard, caller.organisation.id)
+        except RedisDown:
+            raise NotReady from None
+        return self.newer(caller, Stale(key, organisation))
+
+    def newer(self, caller: Caller, stale: Stale) -> Caller:
+        """Takes over what Redis has; a key that is gone or dead is refused here."""
+        self._metrics.add(self._metrics.stale)
+        if stale.key is None:
+            raise self.refusal("KEY", caller)
+        key = key_record(caller.key.kid, caller.key.shard, stale.key)
+        if not _is_secret_of(key, caller.digest):
+            raise self.refusal("KEY", caller)
+        self._remember(self._keys, key.kid, key)
+        if not is_good(stale.key):
+            self.forget(caller)
+            raise _dead(stale.key)
+        organisation = caller.organisation
+        if stale.organisation is not None:
+            organisation = organisation_record(organisation.id, key.shard, stale.organisation)
+            self._remember(self._organisations, organisation.id, organisation)
+            if stale.organisation.status != "active":
+                raise OrganisationSuspended
+        return _known(key, organisation, caller.digest)
+
+    def refusal(self, why: str, caller: Caller) -> Exception:
+        """What a script's word for a refusal means to the client."""
+        if why == "NOTREADY":
+            return NotReady()
+        if why == "ORG":
+            return OrganisationSuspended()
+        self.forget(caller)
+        return KeyInvalid()
+
+    def forget(self, caller: Caller) -> None:
+        self._keys.pop(caller.key.kid, None)
+
+    def _shown(self, key: keys.Key, record: KeyRecord) -> bytes | None:
+        """The digest of this secret, where it is one that the record knows."""
+        old = record.old
+        if record.shard == key.shard:
+            if self._is_digest(key, record.digest, record.pepper):
+                return record.digest
+            if old and not is_past(old.until_ms) and self._is_digest(key, old.digest, old.pepper):
+                return old.digest
+        return None
+
+    def _is_digest(self, key: keys.Key, digest: bytes, pepper: int) -> bool:
+        if pepper not in self._keyfile.peppers:
+            return False
+        return hmac.compare_digest(self._keyfile.digest(key.text, pepper), digest)
+
+    async def _fetch_key(self, key: keys.Key) -> tuple[KeyRecord, bytes]:
+        raw = await self._shards.key(key.shard, key.kid)
+        if raw is None:
+            raise KeyInvalid
+        record = key_record(key.kid, key.shard, raw)
+        digest = self._shown(key, record)
+        if digest is None:
+            raise KeyInvalid
+        if not is_good(raw):
+            raise _dead(raw)
+        self._remember(self._keys, key.kid, record)
+        return record, digest
+
+    async def _fetch_organisation(self, key: KeyRecord) -> OrganisationRecord:
+        raw = await self._shards.organisation(key.shard, key.organisation)
+        if raw is None:
+            raise NotReady
+        record = organisation_record(key.organisation, key.shard, raw)
+        self._remember(self._organisations, record.id, record)
+        return record
+
+    def _remember(self, cache: dict[N, R], name: N, record: R) -> None:
+        if len(cache) >= self._callers_max and name not in cache:
+            cache.pop(next(iter(cache)))
+        cache[name] = record
+
+
+def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """A program names its own account in X-Service-Key, which goes before Authorization: SDKs send
+    that one in any case."""
+    service = headers.get(b"x-service-key")
+    return headers.get(b"authorization") if service is None else b"Bearer " + service
+
+
+def _key(header: bytes) -> keys.Key:
+    authorization = header.decode("latin-1")
+    if authorization[: len(BEARER)].lower() != BEARER:
+        raise KeyMissing
+    key = keys.parse(authorization[len(BEARER) :].strip())
+    if key is None:
+        raise KeyInvalid
+    return key
+
+
+def _known(key: KeyRecord, organisation: OrganisationRecord, digest: bytes) -> Caller:
+    old = key.old
+    until_ms = old.until_ms if old is not None and digest == old.digest else 0
+    return caller_of(key, organisation, digest, until_ms)
+
+
+def _is_secret_of(key: KeyRecord, digest: bytes) -> bool:
+    if hmac.compare_digest(key.digest, digest):
+        return True
+    old = key.old
+    return old is not None and hmac.compare_digest(old.digest, digest) and not is_past(old.until_ms)
+
+
+def _dead(key: RawRecord) -> Exception:
+    """Told only to who has shown the key's secret."""
+    blocked = key.status == "blocked" and not is_past(key.expires_ms)
+    return KeyBlocked() if blocked else KeyInvalid()

@@ -1,0 +1,44 @@
+"""What a key may be used for, and from where. Pure; asked only of keys that have such limits."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from proxy.errors import AddressNotAllowed, ModelNotAllowed, OpsError, RouteNotAllowed
+from proxy.types import KeyRecord, Network
+
+ADDRESS_MAX = 64  # characters
+
+
+def forbidden(key: KeyRecord, path: str, client: str, model: str | None) -> OpsError | None:
+    """Why this key may not do that, or None."""
+    if key.addresses is not None and not is_within(client, key.addresses):
+        return AddressNotAllowed(address=client or "unknown")
+    if key.routes is not None and path not in key.routes:
+        return RouteNotAllowed(path=path[:200])
+    if key.models is not None and model is not None and model not in key.models:
+        return ModelNotAllowed("model", model=model)
+    return None
+
+
+def client_of(peer: str, forwarded: str, proxies: Iterable[Network]) -> str:
+    """The client's address: what trusted proxies say, from the nearest on, else the other end."""
+    hops = forwarded.split(",")
+    while hops and hops[-1].strip() and is_within(peer, proxies):
+        peer = hops.pop().strip()
+    return peer[:ADDRESS_MAX]
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks)
+
+
+@lru_cache(maxsize=10_000)
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An IPv4 address that came as IPv6 is what it is."""
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
