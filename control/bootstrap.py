@@ -59,6 +59,6 @@ async def _owner(
     subject = f"person:{person}"
     await conn.execute(query["audit_add"], "system", "setup", subject, organisation, detail)
     digest = await passwords.Passwords(1).digest(password)
-    await conn.fetchrow(query["person_add"], person, email, "Administrator", digest)
+    await conn.fetchrow(query["person_add"], person, email, "Administrator", digest, False)
     await conn.execute(query["membership_add"], organisation, person, "admin", True)
     return person

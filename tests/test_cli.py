@@ -134,6 +134,28 @@ async def test_the_story_of_a_key(cli: Command) -> None:
         assert (await cli("key", *words)).code == 2
 
 
+async def test_the_story_of_budgets(cli: Command) -> None:
+    """Of an organisation, of a member, of a program's account; and what a model is told to be."""
+    assert (await cli("org", "create", "Acme")).code == 0
+    limits = ("--parallel", "50", "--budget", "1000")
+    edited = (await cli("org", "edit", "Acme", *limits, "--json")).json
+    assert (edited["parallel_max"], edited["budget"]) == (50, "1000.000000")
+    assert (
+        await cli("user", "create", "ann@acme.test", "--org", "Acme", "--no-password")
+    ).code == 0
+    member = await cli("user", "budget", "ann@acme.test", "25", "--org", "Acme")
+    assert "25.000000 in Acme" in member.out
+    edited = (await cli("org", "edit", "Acme", "--budget", "none", "--json")).json
+    assert edited["budget"] is None
+    program = (await cli("service", "create", "search", "--json")).json
+    limited = await cli("key", "edit", program["key_id"], "--user", "search@service", *limits)
+    assert limited.code == 0, limited.err
+    model = (await cli("models", "edit", "ops/echo", "--thinks", "--json")).json
+    assert model["thinks"] is True
+    assert (await cli("models", "edit", "ops/echo")).code == 2
+    assert (await cli("org", "edit", "Acme")).code == 2
+
+
 async def test_a_password_signs_in_elsewhere(cli: Command) -> None:
     """Given a URL, the command takes it and never the socket."""
     there = {"OPSCENTER_CONTROL_URL": url(cli)}

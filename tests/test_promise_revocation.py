@@ -117,12 +117,12 @@ async def test_p10_revocation_of_an_organisation(here: Fleet) -> None:
 async def test_p10_revocation_makes_a_lower_limit_hold_at_once(here: Fleet) -> None:
     """The next request on every worker is told the new one."""
     await here.model("mock/wait", "mock/hang")
-    path = f"/api/v1/admin/organisations/{await here.organisation()}/limits"
-    assert (await here.api.at_home.put(path, {"parallel_max": 50})).status == 200
+    path = f"/api/v1/admin/organisations/{await here.organisation()}"
+    assert (await here.api.at_home.patch(path, {"parallel_max": 50})).status == 200
     waiting = [asyncio.create_task(here.chat("mock/wait")) for _ in range(3)]
     await until(lambda: _asked(here, 3))
     assert await here.many(4, **TEN_TOKENS) == {"200": 4}
-    assert (await here.api.at_home.put(path, {"parallel_max": 3})).status == 200
+    assert (await here.api.at_home.patch(path, {"parallel_max": 3})).status == 200
     assert await here.many(16, **TEN_TOKENS) == {"429 parallel_limit": 16}
     for one in waiting:
         one.cancel()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import asyncpg
 from fastapi import APIRouter, Path, Request, Response
+from pydantic import StrictBool
 
 from control import sql
 from control.api.shapes import (
@@ -48,6 +49,15 @@ class NewModel(Input):
     output_max: Tokens
 
 
+class ModelEdit(Input):
+    """Fields that are not sent stay as they are."""
+
+    context_max: Tokens | None = None
+    output_max: Tokens | None = None
+    thinks: StrictBool | None = None
+    enabled: StrictBool | None = None
+
+
 class Place(Output):
     provider: str
     upstream_model: str
@@ -58,6 +68,7 @@ class Model(Output):
     id: str
     context_max: int
     output_max: int
+    thinks: bool  # gives out tokens that no stream shows, so its streams are held whole
     enabled: bool
     created_at: datetime
     deployments: list[Place]
@@ -88,6 +99,23 @@ async def add_model(request: Request, caller: PlatformAdmin, given: NewModel) ->
 
     act = Act("model.add", f"model:{given.id}", None, given.model_dump(mode="json"))
     return await write(request, caller, act, effect)
+
+
+@router.patch("/{model:path}", response_model=Model)
+async def edit_model(
+    request: Request, caller: PlatformAdmin, model: ModelPath, given: ModelEdit
+) -> Response:
+    """Its limits, whether it thinks, and whether it is served; for requests from now on."""
+    wanted = (given.context_max, given.output_max, given.thinks, given.enabled)
+
+    async def effect(conn: Connection) -> Done:
+        query = sql.load()
+        if await conn.fetchrow(query["model_edit"], model, *wanted) is None:
+            raise NotFound(what="model", listing="opscenter models list")
+        return Done(_model(await conn.fetchrow(query["model_list"], model)), changes=SNAPSHOT)
+
+    detail = given.model_dump(exclude_none=True)
+    return await write(request, caller, Act("model.edit", f"model:{model}", None, detail), effect)
 
 
 @router.delete("/{model:path}", response_model=Removed)

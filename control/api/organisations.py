@@ -12,6 +12,8 @@ from control import sql
 from control.access import add_organisation
 from control.api.shapes import (
     PAGE_DEFAULT,
+    Credits,
+    CreditsIn,
     Input,
     Label,
     Limit,
@@ -25,7 +27,7 @@ from control.api.shapes import (
 from control.api.write import Act, Change, Done, write
 from control.auth import scope
 from control.database import Connection
-from control.errors import Conflict, NotFound
+from control.errors import Conflict, Invalid, NotFound
 from control.state import state_of
 from plugins.access import Caller
 
@@ -37,8 +39,12 @@ class NewOrganisation(Input):
     parallel_max: Parallel | None = None
 
 
-class Limits(Input):
-    parallel_max: Parallel | None
+class OrganisationEdit(Input):
+    """Fields that are not sent stay as they are; null takes a limit away."""
+
+    name: Label = ""
+    parallel_max: Parallel | None = None
+    budget: CreditsIn | None = None
 
 
 class Organisation(Output):
@@ -47,6 +53,8 @@ class Organisation(Output):
     platform: bool
     status: str
     parallel_max: int | None
+    budget: Credits | None
+    budget_used: Credits | None  # as far as it is booked
     created_at: datetime
 
 
@@ -89,10 +97,8 @@ async def create_organisation(
     made = uuid.uuid4()
 
     async def effect(conn: Connection) -> Done:
-        row = await add_organisation(
-            conn, made, given.name, platform=False, parallel=given.parallel_max
-        )
-        return Done(shown(row), 201, [Change("organisation", str(made))])
+        await add_organisation(conn, made, given.name, platform=False, parallel=given.parallel_max)
+        return await _done(conn, made, 201)
 
     act = Act("organisation.create", f"organisation:{made}", made, given.model_dump())
     return await write(request, caller, act, effect)
@@ -109,21 +115,26 @@ async def resume(request: Request, caller: PlatformModerator, organisation: UUID
     return await _set_status(request, caller, organisation, "active")
 
 
-@router.put("/{organisation}/limits", response_model=Organisation)
-async def set_limits(
-    request: Request, caller: PlatformModerator, organisation: UUID, given: Limits
+@router.patch("/{organisation}", response_model=Organisation)
+async def edit(
+    request: Request, caller: PlatformModerator, organisation: UUID, given: OrganisationEdit
 ) -> Response:
-    """How many requests of the organisation run at one time; null: as many as come."""
+    """Its name, how many of its requests run at one time, and what it may spend in all."""
+    sent = given.model_fields_set
+    if "name" in sent and not given.name:
+        raise Invalid("name", why="An organisation has a name of 1 to 200 letters.")
 
     async def effect(conn: Connection) -> Done:
-        row = await conn.fetchrow(
-            sql.load()["organisation_parallel"], organisation, given.parallel_max
-        )
-        return Done(shown(row), changes=[Change("organisation", str(organisation))])
+        query = sql.load()
+        await conn.fetchrow(query["organisation_lock"], organisation)
+        present = shown(await conn.fetchrow(query["organisation_show"], organisation, None))
+        new = present.__dict__ | {name: getattr(given, name) for name in sent}
+        limits = (new["name"], new["parallel_max"], new["budget"])
+        await conn.execute(query["organisation_edit"], organisation, *limits)
+        return await _done(conn, organisation)
 
-    act = Act(
-        "organisation.limits", f"organisation:{organisation}", organisation, given.model_dump()
-    )
+    detail = given.model_dump(mode="json", include=sent)
+    act = Act("organisation.edit", f"organisation:{organisation}", organisation, detail)
     return await write(request, caller, act, effect)
 
 
@@ -135,8 +146,13 @@ async def _set_status(
         present = shown(await conn.fetchrow(query["organisation_show"], organisation, None))
         if present.platform:
             raise Conflict(why="The platform's own organisation cannot be suspended.")
-        row = await conn.fetchrow(query["organisation_status"], organisation, status)
-        return Done(shown(row), changes=[Change("organisation", str(organisation))])
+        await conn.execute(query["organisation_status"], organisation, status)
+        return await _done(conn, organisation)
 
     act = Act(f"organisation.{status}", f"organisation:{organisation}", organisation)
     return await write(request, caller, act, effect)
+
+
+async def _done(conn: Connection, organisation: UUID, status: int = 200) -> Done:
+    row = await conn.fetchrow(sql.load()["organisation_show"], organisation, None)
+    return Done(shown(row), status, [Change("organisation", str(organisation))])

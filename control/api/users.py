@@ -13,6 +13,8 @@ from control import sql
 from control.api.shapes import (
     PAGE_DEFAULT,
     Admin,
+    Credits,
+    CreditsIn,
     Email,
     Input,
     Label,
@@ -47,11 +49,18 @@ class NewRole(Input):
     organisation: UUID | None = None
 
 
+class NewBudget(Input):
+    budget: CreditsIn | None
+    organisation: UUID | None = None
+
+
 class UserMembership(Output):
     organisation: UUID
     name: str
     role: str
     owner: bool
+    budget: Credits | None
+    budget_used: Credits | None  # as far as it is booked
 
 
 class User(Output):
@@ -59,12 +68,18 @@ class User(Output):
     email: str
     name: str
     status: str
+    service: bool  # a program's, that never signs in
     created_at: datetime
     memberships: list[UserMembership]
 
 
 class UserMade(User):
     password: str | None  # shown this once
+
+
+def with_password(user: User, password: str | None) -> UserMade:
+    # not dumped and read again: that would turn its credits into text
+    return UserMade.model_construct(**{**user.__dict__, "password": password})
 
 
 def _missing() -> NotFound:
@@ -114,10 +129,10 @@ async def create_user(request: Request, caller: Moderator, given: NewUser) -> Re
         known = await conn.fetchval(query["person_by_email"], given.email)
         if known is None:
             name = given.name or ""
-            await conn.fetchrow(query["person_add"], person, given.email, name, digest)
+            await conn.fetchrow(query["person_add"], person, given.email, name, digest, False)
         await _join(conn, caller, known or person, organisation, given.role)
         made = await _user(conn, caller, known or person)
-        shown = UserMade(**made.model_dump(), password=None if known else password)
+        shown = with_password(made, None if known else password)
         return Done(shown, 201)
 
     detail = {"email": given.email, "role": given.role}
@@ -168,6 +183,28 @@ async def set_role(request: Request, caller: Moderator, user: UUID, given: NewRo
     return await write(request, caller, act, effect)
 
 
+@router.put("/{user}/budget", response_model=User)
+async def set_budget(request: Request, caller: Moderator, user: UUID, given: NewBudget) -> Response:
+    """What a person may spend in an organisation, over all keys; null: what the others leave."""
+    organisation = _chosen(caller, given.organisation)
+
+    async def effect(conn: Connection) -> Done:
+        query = sql.load()
+        await _user(conn, caller, user)
+        held = await conn.fetchrow(query["membership_get"], organisation, user)
+        if held is None:
+            raise _missing()
+        require_above(caller, held["role"])
+        await conn.execute(query["membership_budget"], organisation, user, given.budget)
+        keys = await conn.fetch(query["api_key_of_member"], organisation, user)
+        changes = [Change("key", row["kid"]) for row in keys]
+        return Done(await _user(conn, caller, user), changes=changes)
+
+    detail = given.model_dump(mode="json", include={"budget"})
+    act = Act("user.budget", f"person:{user}", organisation, detail)
+    return await write(request, caller, act, effect)
+
+
 @router.post("/{user}/suspend", response_model=User)
 async def suspend_user(request: Request, caller: Moderator, user: UUID) -> Response:
     """Ends the person's sign-ins and API keys, from the next request on."""
@@ -206,9 +243,11 @@ async def new_password(request: Request, caller: Admin, user: UUID) -> Response:
     async def effect(conn: Connection) -> Done:
         query = sql.load()
         made = await _governed(conn, caller, user)
+        if made.service:
+            raise Conflict(why="A program's account signs in with its key alone.")
         await conn.execute(query["person_password"], user, digest)
         await conn.execute(query["session_remove_of_person"], user)
-        return Done(UserMade(**made.model_dump(), password=password))
+        return Done(with_password(made, password))
 
     return await write(
         request, caller, Act("user.password", f"person:{user}", caller.organisation), effect

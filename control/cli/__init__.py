@@ -18,6 +18,7 @@ from control.cli import (
     plugins,
     processes,
     providers,
+    services,
     session,
     status,
     usage,
@@ -53,6 +54,7 @@ for _part in (processes, status, doctor, session):
     _part.register(app)
 app.add_typer(organisations.app, name="org")
 app.add_typer(users.app, name="user")
+app.add_typer(services.app, name="service")
 app.add_typer(keys.app, name="key")
 app.add_typer(credits.app, name="credits")
 app.add_typer(usage.app, name="usage")

@@ -16,6 +16,8 @@ COLUMNS = {
     "$ per 1M tokens": "prices",
     "context": "context_max",
     "output": "output_max",
+    "thinks": "thinks",
+    "enabled": "enabled",
 }
 
 
@@ -57,6 +59,31 @@ def add(
     }
     made = api().post(PATH, wanted)
     show_json(made) if json else show_rows(_row(made), COLUMNS)
+
+
+@app.command(epilog="Example: opscenter models edit openai/o3 --thinks --output-max 100000")
+def edit(
+    model: Annotated[str, typer.Argument(help="What callers name.")],
+    thinks: Annotated[
+        bool | None, typer.Option(help="Whether it gives out tokens that no stream shows.")
+    ] = None,
+    context_max: Annotated[int | None, typer.Option(min=1, help="Tokens of the context.")] = None,
+    output_max: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
+    enabled: Annotated[bool | None, typer.Option(help="Whether it is served.")] = None,
+    json: Json = False,
+) -> None:
+    """Change what a model can do, for requests from now on; its prices are set by `add`."""
+    given = {
+        "thinks": thinks,
+        "context_max": context_max,
+        "output_max": output_max,
+        "enabled": enabled,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        raise Misused("Say what to change, such as --thinks.")
+    changed = api().patch(f"{PATH}/{part(model)}", wanted)
+    show_json(changed) if json else show_rows(_row(changed), COLUMNS)
 
 
 @app.command(epilog="Example: opscenter models remove openai/gpt-4o-mini")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from control.cli import given
 from control.cli.client import Answer, api
 from control.cli.lookup import some_organisation
 from control.cli.output import Json, Misused, show_json, show_page, show_rows
@@ -16,6 +17,8 @@ COLUMNS = {
     "name": "name",
     "status": "status",
     "parallel": "parallel_max",
+    "budget": "budget",
+    "budget used": "budget_used",
     "platform": "platform",
     "created": "created_at",
 }
@@ -32,16 +35,16 @@ def list_(
     show_page(api().get(PATH, cursor=cursor), json, COLUMNS, "There is no organisation yet.")
 
 
-@app.command(epilog='Example: opscenter org create "Acme Ltd" --parallel-max 50')
+@app.command(epilog='Example: opscenter org create "Acme Ltd" --parallel 50')
 def create(
     name: Annotated[str, typer.Argument(help="What it is called.")],
-    parallel_max: Annotated[
+    parallel: Annotated[
         int | None, typer.Option(min=1, help="Requests at one time; without it: no limit.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Make an organisation with an empty pool of credits."""
-    _show(api().post(PATH, {"name": name, "parallel_max": parallel_max}), json)
+    _show(api().post(PATH, {"name": name, "parallel_max": parallel}), json)
 
 
 @app.command(epilog="Example: opscenter org show Acme")
@@ -66,20 +69,28 @@ def resume(organisation: Which, json: Json = False) -> None:
 
 
 @app.command(
-    epilog="Example: opscenter org limit Acme 50\n\nExample: opscenter org limit Acme none"
+    epilog="Example: opscenter org edit Acme --parallel 50 --budget 100000\n\n"
+    "Example: opscenter org edit Acme --budget none"
 )
-def limit(
+def edit(
     organisation: Which,
-    parallel_max: Annotated[str, typer.Argument(help="Requests at one time, or `none`.")],
+    name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
+    parallel: Annotated[str | None, typer.Option(help="Requests at one time, or `none`.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Credits in all, or `none`.")] = None,
     json: Json = False,
 ) -> None:
-    """Set how many requests of an organisation may run at one time."""
-    if parallel_max != "none" and not parallel_max.isdecimal():
-        raise Misused(f"{parallel_max} is no limit; write a whole number, or none.")
+    """Change an organisation's name or limits, for the next request."""
+    wanted: dict[str, object] = {}
+    if name is not None:
+        wanted["name"] = name
+    if parallel is not None:
+        wanted["parallel_max"] = given.whole(parallel)
+    if budget is not None:
+        wanted["budget"] = given.credits(budget)
+    if not wanted:
+        raise Misused("Say what to change, such as --budget 500.")
     here = api()
-    wanted = None if parallel_max == "none" else int(parallel_max)
-    path = f"{PATH}/{some_organisation(here, organisation)}/limits"
-    _show(here.put(path, {"parallel_max": wanted}), json)
+    _show(here.patch(f"{PATH}/{some_organisation(here, organisation)}", wanted), json)
 
 
 def _show(found: Answer, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from control.cli import given
 from control.cli.client import Answer, api
 from control.cli.lookup import organisation_id, user
 from control.cli.output import Json, show_json, show_once, show_rows, show_table
@@ -18,6 +19,7 @@ COLUMNS = {
     "name": "name",
     "status": "status",
     "roles": "roles",
+    "budgets": "budgets",
     "created": "created_at",
 }
 
@@ -91,6 +93,20 @@ def role(
     _show(here.put(f"{PATH}/{user(here, who)['id']}/role", wanted), json)
 
 
+@app.command(epilog="Example: opscenter user budget ann@example.com 250 --org Acme")
+def budget(
+    who: Who,
+    amount: Annotated[str, typer.Argument(help="Credits in all, or `none`.")],
+    organisation: Organisation = None,
+    json: Json = False,
+) -> None:
+    """Set what a person may spend in an organisation with all keys, from the next request on."""
+    here = api()
+    within = organisation_id(here, organisation)
+    wanted = {"budget": given.credits(amount), "organisation": within}
+    _show(here.put(f"{PATH}/{user(here, who)['id']}/budget", wanted), json)
+
+
 @app.command(epilog="Example: opscenter user suspend ann@example.com")
 def suspend(who: Who, json: Json = False) -> None:
     """End a person's sign-ins and refuse all of the person's API keys, at once."""
@@ -114,7 +130,9 @@ def password(who: Who, json: Json = False) -> None:
 
 def _row(found: Answer) -> dict[str, object]:
     roles = [f"{one['role']} in {one['name']}" for one in found["memberships"]]
-    return {**found, "roles": roles}
+    limited = [one for one in found["memberships"] if one["budget"] is not None]
+    budgets = [f"{one['budget']} in {one['name']}" for one in limited]
+    return {**found, "roles": roles, "budgets": budgets}
 
 
 def _show(found: Answer, as_json: bool) -> None:

@@ -10,10 +10,10 @@ SELECT id FROM organisation LIMIT 1
 -- name: organisation_add
 INSERT INTO organisation (id, name, shard, platform, parallel_max)
 VALUES ($1, $2, nextval('organisation_birth') % 64, $3, $4)
-RETURNING id, name, shard, platform, status, parallel_max, created_at
+RETURNING id, shard
 
 -- name: person_add
-INSERT INTO person (id, email, name, password) VALUES ($1, $2, $3, $4)
+INSERT INTO person (id, email, name, password, service) VALUES ($1, $2, $3, $4, $5)
 RETURNING id, email, name, status, created_at
 
 -- name: membership_add
@@ -80,14 +80,16 @@ SELECT id, email, name, status, created_at FROM person WHERE id = $1
 SELECT id FROM person WHERE email = $1
 
 -- name: person_memberships
-SELECT m.organisation, o.name, o.platform, m.role, m.owner
+SELECT o.id AS organisation, o.name, o.platform, m.role, m.owner, m.budget_ucr AS budget,
+       CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS budget_used
 FROM membership m JOIN organisation o ON o.id = m.organisation
+LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
 WHERE m.person = $1
 ORDER BY o.platform DESC, m.created_at, m.organisation
 
 -- name: person_visible
 -- A person as an administrator of organisation $2 (null: of all) may see him.
-SELECT p.id, p.email, p.name, p.status, p.created_at
+SELECT p.id, p.email, p.name, p.status, p.service, p.created_at
 FROM person p
 WHERE p.id = $1
   AND ($2::uuid IS NULL OR EXISTS (
@@ -95,12 +97,15 @@ WHERE p.id = $1
 FOR UPDATE OF p
 
 -- name: person_list
-SELECT p.id, p.email, p.name, p.status, p.created_at,
-       jsonb_agg(jsonb_build_object('organisation', o.id, 'name', o.name, 'role', m.role, 'owner', m.owner)
+SELECT p.id, p.email, p.name, p.status, p.service, p.created_at,
+       jsonb_agg(jsonb_build_object('organisation', o.id, 'name', o.name, 'role', m.role, 'owner', m.owner,
+                                    'budget', m.budget_ucr, 'budget_used',
+                                    CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END)
                  ORDER BY o.name) AS memberships
 FROM person p
 JOIN membership m ON m.person = p.id
 JOIN organisation o ON o.id = m.organisation
+LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
 WHERE ($1::uuid IS NULL OR m.organisation = $1)
   AND ($2::text IS NULL OR position(lower($2) IN p.email) > 0 OR position(lower($2) IN lower(p.name)) > 0)
   AND ($3::text IS NULL OR p.email > $3)
@@ -120,23 +125,31 @@ SELECT role, owner FROM membership WHERE organisation = $1 AND person = $2
 -- name: membership_role
 UPDATE membership SET role = $3 WHERE organisation = $1 AND person = $2
 
+-- name: membership_budget
+UPDATE membership SET budget_ucr = $3 WHERE organisation = $1 AND person = $2
+
 -- name: organisation_show
-SELECT id, name, shard, platform, status, parallel_max, created_at FROM organisation
-WHERE id = $1 AND ($2::uuid IS NULL OR id = $2)
+SELECT o.id, o.name, o.shard, o.platform, o.status, o.parallel_max, o.budget_ucr AS budget, o.created_at,
+       CASE WHEN o.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS budget_used
+FROM organisation o LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'o:' || o.id || ':bud'
+WHERE o.id = $1 AND ($2::uuid IS NULL OR o.id = $2)
 
 -- name: organisation_list
-SELECT id, name, shard, platform, status, parallel_max, created_at FROM organisation
-WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR id > $2)
-ORDER BY id
+SELECT o.id, o.name, o.shard, o.platform, o.status, o.parallel_max, o.budget_ucr AS budget, o.created_at,
+       CASE WHEN o.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS budget_used
+FROM organisation o LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'o:' || o.id || ':bud'
+WHERE ($1::uuid IS NULL OR o.id = $1) AND ($2::uuid IS NULL OR o.id > $2)
+ORDER BY o.id
 LIMIT $3
+
+-- name: organisation_lock
+SELECT id FROM organisation WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: organisation_status
 UPDATE organisation SET status = $2 WHERE id = $1
-RETURNING id, name, shard, platform, status, parallel_max, created_at
 
--- name: organisation_parallel
-UPDATE organisation SET parallel_max = $2 WHERE id = $1
-RETURNING id, name, shard, platform, status, parallel_max, created_at
+-- name: organisation_edit
+UPDATE organisation SET name = $2, parallel_max = $3, budget_ucr = $4 WHERE id = $1
 
 -- name: api_key_list
 SELECT * FROM api_key_shown
@@ -180,6 +193,9 @@ WHERE kid = $1
 -- the version and queues the record.
 UPDATE api_key SET name = name WHERE person = $1 AND status <> 'revoked'
 RETURNING kid
+
+-- name: api_key_of_member
+SELECT kid FROM api_key WHERE organisation = $1 AND person = $2 AND status <> 'revoked'
 
 -- name: models_unknown
 SELECT given FROM unnest($1::text[]) AS given WHERE NOT EXISTS (SELECT FROM model WHERE id = given)

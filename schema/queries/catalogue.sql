@@ -19,7 +19,7 @@ SELECT name, adapter, base_url, secret_last4, enabled, created_at FROM provider 
 DELETE FROM provider WHERE name = $1 RETURNING name
 
 -- name: model_list
-SELECT m.id, m.context_max, m.output_max, m.enabled, m.created_at, p.version AS price_version, p.rates, p.factor_ppm,
+SELECT m.id, m.context_max, m.output_max, m.thinks, m.enabled, m.created_at, p.version AS price_version, p.rates, p.factor_ppm,
        coalesce(d.places, '[]') AS deployments
 FROM model m
 LEFT JOIN LATERAL (
@@ -34,6 +34,13 @@ ORDER BY m.id
 -- name: model_put
 INSERT INTO model (id, context_max, output_max) VALUES ($1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET context_max = excluded.context_max, output_max = excluded.output_max
+
+-- name: model_edit
+-- What is null stays as it is.
+UPDATE model SET context_max = coalesce($2, context_max), output_max = coalesce($3, output_max),
+                 thinks = coalesce($4, thinks), enabled = coalesce($5, enabled)
+WHERE id = $1
+RETURNING id
 
 -- name: model_remove
 DELETE FROM model WHERE id = $1 RETURNING id
