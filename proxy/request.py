@@ -82,7 +82,7 @@ def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
     if not body or body.isspace():
         raise BodyEmpty
     openers, limit = _openers(body), settings.json_items_max
-    if openers + body.count(b",") > limit and _is_crowded(body, limit):
+    if len(body) > limit and openers + body.count(b",") > limit and _is_crowded(body, limit):
         raise BodyTooManyItems(limit=limit)
     try:
         fields = orjson.loads(body)

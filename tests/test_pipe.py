@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha1
@@ -486,3 +488,28 @@ async def test_a_reply_that_came_in_the_moment_of_a_cancellation_is_not_lost() -
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert heard == [7]
+
+
+async def test_an_answer_that_waited_for_us_is_not_late(redis_url: str) -> None:
+    """Whoever holds the loop for longer than the deadline finds the answer there afterwards."""
+    loop = asyncio.get_running_loop()
+    pipe = Pipe(redis_url, connections=1, timeout_ms=50)
+    await pipe.start()
+    here, there = socket.socketpair()
+
+    def busy() -> None:
+        """As a large body is, that has to be parsed."""
+        here.recv(1)
+        time.sleep(0.2)
+
+    loop.add_reader(here, busy)
+    try:
+        for _ in range(3):
+            answer = pipe.send(b"PING")
+            there.send(b"x")
+            assert await answer == b"PONG"
+    finally:
+        loop.remove_reader(here)
+        here.close()
+        there.close()
+        await pipe.stop()

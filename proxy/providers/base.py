@@ -18,7 +18,7 @@ class Adapter(Protocol):
         """With which headers; never the client's own."""
 
     def body(self, deployment: Deployment, call: Call) -> bytes:
-        """Which body: the client's own, or one that the provider reads just as we have."""
+        """Which body: the fields as we have read them, so that both sides read the same."""
 
     def usage(self, answer: bytes) -> Usage | None:
         """What a whole answer, or one event of a stream, says was used."""
