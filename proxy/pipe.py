@@ -261,14 +261,11 @@ class Pipe:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        waived = False
         while True:
-            before = loop.time()
+            due = loop.time() + WATCH_S
             await asyncio.sleep(WATCH_S)
-            now = loop.time()
-            # when it was us who were late, what has come meanwhile is read first; but not for ever
-            waived = now - before > 2 * WATCH_S and not waived
-            if waived:
-                continue
+            # where we are late ourselves, an answer may lie there unread: judged as of when we
+            # should have looked, it is read before the next look
+            as_of = min(loop.time(), due)
             for connection in list(self._ready):
-                connection.expire(now)
+                connection.expire(as_of)
