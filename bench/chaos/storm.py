@@ -151,7 +151,9 @@ class Storm:
         return True
 
     async def _stop(self, part: Part, fault: Fault) -> bool:
-        """Stands still; a part that is killed meanwhile does not stand still any more."""
+        """Stands still for its time. What outlives a kill meanwhile goes on, such as a worker whose
+        supervisor died: it would keep the door's port for ever.
+        """
         if part.stopped or not part.runs:
             return False
         part.stopped = True
@@ -160,8 +162,7 @@ class Storm:
         deadline = asyncio.get_running_loop().time() + fault.seconds
         while asyncio.get_running_loop().time() < deadline and part.life == life:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        if part.life == life and part.runs:
-            _signal(pids, signal.SIGCONT)
+        _signal(pids, signal.SIGCONT)
         part.stopped = False
         return True
 
