@@ -21,16 +21,19 @@ from proxy.errors import (
 )
 from proxy.hold import Hold, hold_of, lowered
 from proxy.keyfile import KeyFile
+from proxy.limits import row
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.pricing import credits_text
 from proxy.request import choices_of
 from proxy.rules import forbidden
 from proxy.shards import Admitted, Limited, OtherCeiling, Refused, Shards, Stale
-from proxy.standing import standing_of
+from proxy.standing import standing_of, with_job
 from proxy.types import (
     Call,
     Caller,
+    Job,
+    Level,
     Meter,
     Model,
     Price,
@@ -99,12 +102,12 @@ class Admission:
             match answer:
                 case Admitted(left):
                     return ticket(left)
-                case Limited(nth, left):
+                case Limited(nth, level):
                     less = None
                     if meters[nth].unit != "slot" and lowered_to is None:
-                        less = lowered(call, model, price, left)
+                        less = lowered(call, model, price, level.left)
                     if less is None:
-                        raise _limit_error(meters[nth], amounts[nth], left)
+                        raise _limit_error(meters[nth], amounts[nth], level)
                     hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
                 case OtherCeiling(ceiling):
                     raise JobCeilingDiffers(ceiling=credits_text(ceiling))
@@ -114,6 +117,33 @@ class Admission:
                     caller = self._callers.newer(caller, answer)
                     if problem := forbidden(caller.key, call.path, call.client, model.id):
                         raise problem
+        raise NotReady
+
+    async def levels(
+        self, caller: Caller, job: Job | None, client: str
+    ) -> list[tuple[Meter, Level]]:
+        """How full each meter of this caller is now: one trip, where he is known."""
+        for _ in range(ADMIT_TRIES):
+            if problem := forbidden(caller.key, None, client, None):
+                caller = await self.check(caller)
+                if problem := forbidden(caller.key, None, client, None):
+                    raise problem
+            standing = caller.standing if job is None else with_job(caller, job)
+            versions = (caller.key.version, caller.organisation.version)
+            try:
+                answer = await self._shards.levels(
+                    caller.key.shard, standing.owners, versions, standing.meters
+                )
+            except RedisDown:
+                self._metrics.add(self._metrics.redis_failures)
+                raise NotReady from None
+            match answer:
+                case Stale():
+                    caller = self._callers.newer(caller, answer)
+                case Refused(why):
+                    raise self._callers.refusal(why, caller)
+                case _:
+                    return list(zip(standing.meters, answer, strict=True))
         raise NotReady
 
     async def _permitted(self, caller: Caller, call: Call, model: Model) -> Caller:
@@ -166,10 +196,16 @@ def _ticket(
     )
 
 
-def _limit_error(meter: Meter, amount: int, left: int) -> LimitError:
+def _limit_error(meter: Meter, amount: int, level: Level) -> LimitError:
+    problem = _limit_sentence(meter, amount, level)
+    problem.facts = {"limit": row(meter, level)}
+    return problem
+
+
+def _limit_sentence(meter: Meter, amount: int, level: Level) -> LimitError:
     if meter.unit == "slot":
-        return ParallelLimit(limit=meter.limit, owner=meter.label)
-    needed, rest = credits_text(amount), credits_text(max(left, 0))
+        return ParallelLimit(limit=level.limit, owner=meter.label)
+    needed, rest = credits_text(amount), credits_text(max(level.left, 0))
     if meter.unit == "pool":
         return InsufficientCredits(needed=needed, left=rest)
     if meter.label == "job":

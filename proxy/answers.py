@@ -73,6 +73,7 @@ def error_body(problem: OpsError, rid: str, usage: Usage = NO_USAGE) -> bytes:
         "param": problem.param,
         "code": problem.code,
         "request_id": rid,
+        **problem.facts,
     }
     if usage is NO_USAGE:
         return orjson.dumps({"error": error})

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from proxy import limits
 from proxy.callers import credential
 from proxy.errors import (
     BodyEncoded,
@@ -16,6 +17,7 @@ from proxy.errors import (
 )
 from proxy.flow import Flow
 from proxy.models import listing, one
+from proxy.request import job_of
 from proxy.rules import client_of, forbidden
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
@@ -24,7 +26,9 @@ from proxy.types import Caller
 CHAT = frozenset({"/v1/chat/completions", "/api/v1/llm/chat/completions"})
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
 MODEL = "/v1/models/"
+LIMITS = "/v1/me/limits"
 HEALTH = frozenset({"/healthz", "/readyz"})
+READ = HEALTH | {MODELS, CATALOGUE, CATEGORIES, LIMITS}
 JSON = ((b"content-type", b"application/json"),)
 
 
@@ -41,7 +45,7 @@ class Door:
         path, headers = request.path, request.headers
         if path in CHAT:
             _allow(request, b"POST")
-        elif path in (MODELS, CATALOGUE, CATEGORIES) or path.startswith(MODEL) or path in HEALTH:
+        elif path in READ or path.startswith(MODEL):
             _allow(request, b"GET")
         else:
             raise RouteNotFound
@@ -72,8 +76,18 @@ class Door:
             if request.path == "/readyz" and not self._is_ready():
                 raise NotReady
             await turn.answer(200, JSON, b'{"status":"ok"}')
+        elif request.path == LIMITS:
+            await self._limits(request, turn)
         else:
             await self._models(request, turn)
+
+    async def _limits(self, request: Request, turn: Turn) -> None:
+        """Every limit that applies to this key, and to the job that X-Job-Id names."""
+        admission, headers = self.flow.admission, request.headers
+        caller = await admission.identify(credential(headers))
+        levels = await admission.levels(caller, job_of(headers), self._client(request))
+        body = orjson.dumps(limits.listing(levels))
+        await turn.answer(200, [*JSON, (b"cache-control", b"no-store")], body)
 
     async def _caller(self, request: Request) -> Caller:
         """Who asks for what costs nothing, as his key is now."""

@@ -4,7 +4,7 @@ Each leaf has a status, a stable code, and a docstring that is the sentence the 
 `detail` in it is filled in where it is raised. A sentence tells cause and cure, never a secret.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 
 class OpsError(Exception):
@@ -25,6 +25,7 @@ class OpsError(Exception):
         **detail: object,
     ) -> None:
         self.param = param
+        self.facts: Mapping[str, object] = {}  # told beside the sentence, for programs
         self.headers = headers
         self.detail = detail
         super().__init__(self.sentence)

@@ -67,7 +67,7 @@ def chat(
         usage_wanted=stream and _usage_wanted(fields),
         output_max=_output_max(fields),
         end_user=_end_user(fields),
-        job=_job(headers),
+        job=job_of(headers),
         client=client,
     )
 
@@ -182,7 +182,7 @@ def _end_user(fields: Mapping[str, Any]) -> str | None:
     return user.replace("\0", "")[:END_USER_MAX] or None
 
 
-def _job(headers: Mapping[bytes, bytes]) -> Job | None:
+def job_of(headers: Mapping[bytes, bytes]) -> Job | None:
     """`X-Job-Id` joins requests to a job, `X-Job-Max-Cost` gives it a ceiling in credits."""
     name, cost = headers.get(b"x-job-id"), headers.get(b"x-job-max-cost")
     if name is None:

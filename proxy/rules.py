@@ -10,11 +10,11 @@ from proxy.types import KeyRecord, Network
 ADDRESS_MAX = 64  # characters
 
 
-def forbidden(key: KeyRecord, path: str, client: str, model: str | None) -> OpsError | None:
-    """Why this key may not do that, or None."""
+def forbidden(key: KeyRecord, path: str | None, client: str, model: str | None) -> OpsError | None:
+    """Why this key may not do that, or None. Every key may ask about itself: no path, no model."""
     if key.addresses is not None and not is_within(client, key.addresses):
         return AddressNotAllowed(address=client or "unknown")
-    if key.routes is not None and path not in key.routes:
+    if key.routes is not None and path is not None and path not in key.routes:
         return RouteNotAllowed(path=path[:200])
     if key.models is not None and model is not None and model not in key.models:
         return ModelNotAllowed("model", model=model)

@@ -12,10 +12,11 @@ import hiredis
 from proxy.cluster import Redis
 from proxy.pipe import RedisDown, Reply
 from proxy.scripts import DONE_PREFIX, REVOKED_KEY, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
-from proxy.types import Meter
+from proxy.types import Level, Meter
 
 KEY_FIELDS = (b"ver", b"st", b"body", b"digest", b"exp")
 ADMIT, SETTLE, RENEW = SCRIPTS["admit"], SCRIPTS["settle"], SCRIPTS["renew"]
+LIMITS = SCRIPTS["limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Stale(NamedTuple):
 
 class Limited(NamedTuple):
     nth: int  # which meter refused, from 0
-    left: int
+    level: Level
 
 
 class OtherCeiling(NamedTuple):
@@ -65,7 +66,7 @@ class Persisted(NamedTuple):
 
 
 Admission = Admitted | Stale | Limited | OtherCeiling | Refused
-ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM = 5, 4  # places among KEYS
+ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM, LIMITS_OWNERS_FROM = 5, 4, 2  # places among KEYS
 
 
 class Shards:
@@ -106,6 +107,26 @@ class Shards:
                 abandoned(Admitted(tuple(map(int, reply[1:]))))
 
         return _admit_answer(await self.pipe.run(ADMIT, keys, args, left))
+
+    async def levels(
+        self,
+        shard: int,
+        owners: Sequence[bytes],
+        versions: tuple[int, int],
+        meters: Sequence[Meter],
+    ) -> tuple[Level, ...] | Stale | Refused:
+        """How full each is; `owners` as of `admit`."""
+        at = SHARD_KEYS[shard]
+        args: list[bytes | int] = [*versions]
+        for meter in meters:
+            place = owners.index(meter.owner) + LIMITS_OWNERS_FROM
+            args += (place, meter.name, meter.unit.encode())
+        reply = await self.pipe.run(LIMITS, (at.meta, *owners), args)
+        if reply[0] == b"OK":
+            return tuple(_level(*reply[nth : nth + 4]) for nth in range(1, len(reply), 4))
+        answer = _admit_answer(reply)
+        assert isinstance(answer, Stale | Refused)
+        return answer
 
     def settle(
         self,
@@ -228,7 +249,7 @@ def _admit_answer(reply: Reply) -> Admission:
     if word == b"OK":
         return Admitted(tuple(map(int, reply[1:])))
     if word == b"LIMIT":
-        return Limited(int(reply[1]) - 1, int(reply[2]))
+        return Limited(int(reply[1]) - 1, _level(reply[3], reply[4], reply[5], reply[2]))
     if word == b"JOB":
         return OtherCeiling(int(reply[1]))
     if word == b"STALE":
@@ -236,6 +257,14 @@ def _admit_answer(reply: Reply) -> Admission:
     if word in (b"KEY", b"ORG", b"NOTREADY"):
         return Refused(word.decode())
     raise RedisDown(f"admit answered {_words(reply)}")
+
+
+def _level(limit: bytes, used: bytes, held: bytes, left: bytes) -> Level:
+    return Level(_maybe(limit), _maybe(used), int(held), int(left))
+
+
+def _maybe(count: bytes) -> int | None:
+    return int(count) if count else None
 
 
 def _records(fields: Sequence[bytes | None]) -> tuple[RawRecord | None, RawRecord | None]:

@@ -1,7 +1,7 @@
 """A caller's meters, gathered once and not for every request. Pure."""
 
 from proxy.scripts import SHARD_KEYS
-from proxy.types import Call, Caller, KeyRecord, Meter, OrganisationRecord, Standing
+from proxy.types import Call, Caller, Job, KeyRecord, Meter, OrganisationRecord, Standing
 
 
 def caller_of(
@@ -12,11 +12,16 @@ def caller_of(
 
 def standing_of(caller: Caller, call: Call) -> Standing:
     """The caller's, with the job of this call where it names a ceiling."""
-    key, organisation, job = caller.key, caller.organisation, call.job
+    job = call.job
     if job is None or job.ceiling_ucr is None:
         return caller.standing
+    return with_job(caller, job)
+
+
+def with_job(caller: Caller, job: Job) -> Standing:
+    key, organisation, ceiling = caller.key, caller.organisation, job.ceiling_ucr or 0
     owner = SHARD_KEYS[key.shard].prefix + f"w:j:{organisation.id}:{job.id}".encode()
-    return _gathered(key, organisation, (Meter(owner, b"bud", "ucr", "job", job.ceiling_ucr),))
+    return _gathered(key, organisation, (Meter(owner, b"bud", "ucr", "job", ceiling),))
 
 
 def _gathered(key: KeyRecord, organisation: OrganisationRecord, job: tuple[Meter, ...]) -> Standing:

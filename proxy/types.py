@@ -86,6 +86,15 @@ class Meter:
     limit: int = 0
 
 
+class Level(NamedTuple):
+    """How full a meter is."""
+
+    limit: int | None  # of a pool none: its credits are all there is
+    used: int | None
+    held: int
+    left: int
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Whole names, and beginnings of names that were written with a `*` at their end."""

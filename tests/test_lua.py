@@ -98,7 +98,7 @@ async def test_admit_answers_a_repetition_as_the_first_time(redis: Redis) -> Non
 async def test_admit_gives_exactly_what_there_is(redis: Redis) -> None:
     for nth in range(3):
         assert (await redis.admit(f"r{nth}", (*POOL, 333)))[0] == b"OK"
-    assert await redis.admit("r4", (*POOL, 2)) == [b"LIMIT", b"1", b"1"]
+    assert (await redis.admit("r4", (*POOL, 2)))[:3] == [b"LIMIT", b"1", b"1"]
     assert (await redis.admit("r5", (*POOL, 1)))[0] == b"OK"
 
 
@@ -106,13 +106,13 @@ async def test_admit_takes_all_meters_or_none(redis: Redis) -> None:
     """The second meter refuses: the first one has lost nothing."""
     await redis.store.command("HSET", KEY, "par.l", 1, "par.h", 1)
     before = await redis.everything()
-    assert await redis.admit("r1", (*POOL, 300), (*SLOT, 1)) == [b"LIMIT", b"2", b"0"]
+    assert (await redis.admit("r1", (*POOL, 300), (*SLOT, 1)))[:3] == [b"LIMIT", b"2", b"0"]
     assert await redis.everything() == before
 
 
 async def test_admit_keeps_to_a_floor(redis: Redis) -> None:
     await redis.store.command("HSET", ORG, "pool.f", 400)
-    assert await redis.admit("r1", (*POOL, 601)) == [b"LIMIT", b"1", b"600"]
+    assert (await redis.admit("r1", (*POOL, 601)))[:3] == [b"LIMIT", b"1", b"600"]
 
 
 async def test_a_free_request_passes_an_empty_pool(redis: Redis) -> None:
@@ -125,7 +125,7 @@ async def test_a_balance_that_is_no_number_admits_nothing(redis: Redis, balance:
     """A NaN makes every comparison false: the check must be written so that false refuses."""
     await redis.store.command("HSET", ORG, "pool.b", balance)
     before = await redis.everything()
-    assert await redis.admit("r1", (*POOL, 1)) == [b"LIMIT", b"1", b"0"]
+    assert (await redis.admit("r1", (*POOL, 1)))[:3] == [b"LIMIT", b"1", b"0"]
     assert await redis.everything() == before
 
 
@@ -410,10 +410,32 @@ async def test_resync_takes_off_what_was_spent_since_and_counts_living_holds(red
 # budgets, jobs, slices ----------------------------------------------------------------------
 
 
+async def test_limits_tells_how_full_meters_are_and_changes_nothing(redis: Redis) -> None:
+    """Of a pool no limit and no use; it refuses whom admit refuses."""
+    await redis.store.command("HSET", KEY, "bud.l", 500, "bud.u", 20)
+    assert (await redis.admit("r1", (*POOL, 300), (*BUDGET, 300)))[0] == b"OK"
+    keys, meters = (AT.meta, KEY, ORG), (3, "pool", "pool", 2, "bud", "ucr", 2, "par", "slot")
+    before = await redis.everything()
+    reply = await redis.store.run("limits", keys, 1, 1, *meters)
+    pool, budget = (b"", b"", b"300", b"700"), (b"500", b"20", b"300", b"180")
+    assert reply == [b"OK", *pool, *budget, b"", b"0", b"0", b"0"]
+    assert (await redis.store.run("limits", keys, 1, 2, *meters))[0] == b"STALE"
+    assert (await redis.store.run("limits", keys, 1, 1, 9, "bud", "ucr"))[0] == b"BAD"
+    assert await redis.everything() == before
+    for change, answer in (("exp", 1), ("st", "blocked")):
+        await redis.store.command("HSET", KEY, change, answer)
+        assert await redis.store.run("limits", keys, 1, 1, *meters) == [b"KEY"]
+    await redis.store.command("HSET", KEY, "st", "active", "exp", 0)
+    await redis.store.command("HSET", ORG, "st", "suspended")
+    assert await redis.store.run("limits", keys, 1, 1, *meters) == [b"ORG"]
+    await redis.store.command("HSET", AT.meta, "fenced", 1)
+    assert await redis.store.run("limits", keys, 1, 1, *meters) == [b"NOTREADY"]
+
+
 async def test_a_budget_counts_up_what_a_pool_counts_down(redis: Redis) -> None:
     await redis.store.command("HSET", KEY, "bud.l", 500)
     assert await redis.admit("r1", (*POOL, 300), (*BUDGET, 300)) == [b"OK", b"700", b"200"]
-    assert await redis.admit("r2", (*POOL, 300), (*BUDGET, 300)) == [b"LIMIT", b"2", b"200"]
+    assert (await redis.admit("r2", (*POOL, 300), (*BUDGET, 300)))[:3] == [b"LIMIT", b"2", b"200"]
     await redis.settle("r1", 120)
     assert await redis.number(KEY, "bud.u") == 120
     assert await redis.number(KEY, "bud.h") == 0
@@ -517,4 +539,4 @@ async def test_a_job_that_was_filled_anew_keeps_what_it_has_used(redis: Redis) -
     job, meter = AT.prefix + b"w:j:o:1", (7, "bud", "ucr")
     await redis.store.command("HSET", job, "bud.u", 70)
     reply = await redis.admit("r1", (*POOL, 31), (*meter, 31), job=job, ceiling=100)
-    assert reply == [b"LIMIT", b"2", b"30"]
+    assert reply[:3] == [b"LIMIT", b"2", b"30"]

@@ -5,7 +5,8 @@
 --        7 ceiling of the job, whose owner is then the last key; or empty
 --        then per meter: index of its owner in KEYS, meter, unit, amount
 -- reply: {OK, left...} per meter | {NOTREADY} | {STALE, key fields..., organisation fields...}
---        | {KEY} revoked or expired | {ORG} suspended | {LIMIT, nth meter, left}
+--        | {KEY} revoked or expired | {ORG} suspended 
+--        | {LIMIT, nth meter, left, limit, used, held} as of limits
 --        | {JOB, its ceiling} another one was set before | {BAD, what}
 -- layout: see prelude for holds; a pool is x.b balance, x.f floor, x.h held; a limit is x.l, x.u, x.h
 
@@ -61,7 +62,9 @@ for at = 8, #ARGV, 4 do
   else
     -- the positive form, because a NaN makes every comparison false
     if not (left and left - want >= 0) then
-      return { 'LIMIT', digits(nth), digits(left or 0) }
+      local level = level_of(owner, meter, unit)
+      local limit = job_is_new and owner == job and ceiling or level[1]
+      return { 'LIMIT', digits(nth), digits(left or 0), limit, level[2], level[3] }
     end
     reply[nth + 1] = digits(left - want)
     items[nth] = { owner = owner, meter = meter, unit = unit, held = text }

@@ -112,6 +112,14 @@ local function left_of(owner, meter, unit)
   return a and b and c and a - b - c
 end
 
+-- Its limit, what was used and what is held, as they lie there; a pool has a balance in place of
+-- the first two.
+local function level_of(owner, meter, unit)
+  local p = redis.call('HMGET', owner, meter .. '.l', meter .. '.u', meter .. '.h')
+  if unit == 'pool' then return { '', '', p[3] or '0' } end
+  return { p[1] or '', p[2] or '0', p[3] or '0' }
+end
+
 -- The pool that pays, what it holds, and the budgets that count with it.
 local function payers(hold)
   local pool, held, budgets = '', '0', {}
