@@ -64,6 +64,11 @@ class Link(asyncio.Protocol):
             else:
                 future.set_result(reply)
 
+    @property
+    def collects(self) -> bool:
+        """Commands wait for the end of this round of the loop."""
+        return bool(self._out)
+
     def send(
         self, command: bytes, deadline: float, left: Left | None = None
     ) -> "asyncio.Future[Reply]":

@@ -111,12 +111,23 @@ class Pipe:
         """Queues a command and returns its reply to come; raises RedisDown at once when down."""
         if not self._ready:
             raise RedisDown(f"Redis is not reachable: {self.problem}")
-        self._next = (self._next + 1) % len(self._ready)
-        connection = self._ready[self._next]
+        connection = self._in_turn()
         if len(connection.waiting) >= self.backlog_max:
             raise RedisDown("too many commands wait for Redis")
         deadline = connection.loop.time() + self.timeout_s
         return connection.send(_pack(command), deadline, left)
+
+    def _in_turn(self) -> Link:
+        """The one that already has something to send now, so that it all leaves in one write; else
+        the next one.
+        """
+        ready, nth = self._ready, self._next
+        if nth < len(ready):
+            link = ready[nth]
+            if link.collects and len(link.waiting) < self.backlog_max:
+                return link
+        self._next = nth = (nth + 1) % len(ready)
+        return ready[nth]
 
     async def execute(self, *command: Word) -> Reply:
         try:

@@ -378,11 +378,15 @@ async def test_more_commands_than_may_wait_are_refused() -> None:
         assert await made.execute(b"PING") == b"OK"
 
 
-async def test_commands_go_round_over_the_connections() -> None:
+async def test_the_commands_of_a_moment_leave_together_and_moments_go_round() -> None:
     async with fake() as server, piped(server.url, connections=4) as made:
         server.reads.clear()
-        await asyncio.gather(*(made.execute(b"PING") for _ in range(40)))
+        for _ in range(4):
+            await asyncio.gather(*(made.execute(b"PING") for _ in range(10)))
         assert server.reads == [10, 10, 10, 10]
+        assert {len(link.waiting) for link in made._ready} == {0}
+        links = [made._in_turn() for _ in range(4)]
+        assert len(set(map(id, links))) == 4
 
 
 async def test_nobody_listening_is_told_and_does_not_hold_up_the_start(tmp_path: Path) -> None:
