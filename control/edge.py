@@ -18,7 +18,7 @@ from control.settings import ControlSettings
 from control.state import LOCAL, Counters
 from proxy.errors import BodyCut, BodyEncoded, BodyInvalid, BodyTooDeep, BodyTooLarge, OpsError
 from proxy.ids import request_id
-from proxy.rules import client_of
+from proxy.rules import client_of, is_within
 
 log = logging.getLogger("opscenter.control.edge")
 
@@ -56,7 +56,7 @@ def address(connection: HTTPConnection, settings: ControlSettings) -> str:
     """The client's address: what a trusted proxy says, else who is at the other end."""
     peer = connection.client.host if connection.client else "local"
     forwarded = ",".join(connection.headers.getlist("x-forwarded-for"))
-    return client_of(peer, forwarded, settings.proxies) if forwarded else peer
+    return client_of(peer, forwarded, lambda one: is_within(one, settings.proxies))
 
 
 class Edge:

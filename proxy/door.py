@@ -1,6 +1,7 @@
 """The door's routes: which path is served by what. Knows no socket and no framing."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote
 
 import orjson
@@ -18,7 +19,7 @@ from proxy.errors import (
 from proxy.flow import Flow
 from proxy.models import listing, one
 from proxy.request import job_of
-from proxy.rules import client_of, forbidden
+from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
 from proxy.types import Caller
@@ -39,6 +40,7 @@ class Door:
         self.flow = flow
         self._is_ready = is_ready
         self._proxies = flow.settings.proxies
+        self._is_proxy = lru_cache(ADDRESSES_KEPT)(self._is_trusted)
 
     def check(self, request: Request) -> None:
         """What a head alone tells, so that a body need not come for nothing."""
@@ -102,7 +104,10 @@ class Door:
         if not self._proxies:
             return request.peer
         forwarded = request.headers.get(b"x-forwarded-for", b"").decode("latin-1")
-        return client_of(request.peer, forwarded, self._proxies)
+        return client_of(request.peer, forwarded, self._is_proxy)
+
+    def _is_trusted(self, address: str) -> bool:
+        return is_within(address, self._proxies)
 
     async def _models(self, request: Request, turn: Turn) -> None:
         path, flow = request.path, self.flow

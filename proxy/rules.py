@@ -1,13 +1,14 @@
 """What a key may be used for, and from where. Pure; asked only of keys that have such limits."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from proxy.errors import AddressNotAllowed, ModelNotAllowed, OpsError, RouteNotAllowed
 from proxy.types import KeyRecord, Network
 
-ADDRESS_MAX = 64  # characters
+ADDRESS_MAX = 64  # characters; more was never an address
+ADDRESSES_KEPT = 10_000  # that were looked at before
 
 
 def forbidden(key: KeyRecord, path: str | None, client: str, model: str | None) -> OpsError | None:
@@ -21,20 +22,22 @@ def forbidden(key: KeyRecord, path: str | None, client: str, model: str | None) 
     return None
 
 
-def client_of(peer: str, forwarded: str, proxies: Iterable[Network]) -> str:
+def client_of(peer: str, forwarded: str, is_proxy: Callable[[str], bool]) -> str:
     """The client's address: what trusted proxies say, from the nearest on, else the other end."""
-    hops = forwarded.split(",")
-    while hops and hops[-1].strip() and is_within(peer, proxies):
-        peer = hops.pop().strip()
+    while forwarded and is_proxy(peer):
+        forwarded, _, hop = forwarded.rpartition(",")
+        if not (hop := hop.strip()):
+            break
+        peer = hop[:ADDRESS_MAX]
     return peer[:ADDRESS_MAX]
 
 
 def is_within(address: str, networks: Iterable[Network]) -> bool:
-    found = _parsed(address)
+    found = _parsed(address[:ADDRESS_MAX])
     return found is not None and any(found in network for network in networks)
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=ADDRESSES_KEPT)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     """An IPv4 address that came as IPv6 is what it is."""
     try:

@@ -129,6 +129,39 @@ async def test_p10_revocation_makes_a_lower_limit_hold_at_once(here: Fleet) -> N
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_p10_revocation_and_every_other_change_of_a_key(here: Fleet) -> None:
+    """Under load on every worker: what begins after the answer is told the key as it is then."""
+    await here.model(CHEAP, "mock/ok?in=0&out=10", dollars="1")
+    crowd = Crowd(here, await here.new_key())
+    asking = [asyncio.create_task(crowd.ask()) for _ in range(ASKING)]
+    await until(crowd.known)
+    me = (await here.api.get("/api/v1/auth/me")).json
+    path = f"/api/v1/admin/users/{me['person']}/api-keys/{crowd.key[9:19]}"
+    blocked, moved = "403 key_blocked", {"addresses": ["10.0.0.0/8"]}
+    for call, body, answer in (
+        (path, {"models": ["openai/*"]}, "403 model_not_allowed"),
+        (path, {"models": ["mock/*"]}, "200"),
+        (path, {"routes": ["/v1/models"]}, "403 route_not_allowed"),
+        (path, {"routes": None, **moved}, "403 address_not_allowed"),
+        (path, {"addresses": ["127.0.0.0/8"]}, "200"),
+        (path + "/block", None, blocked),
+        (path, {"name": "still blocked"}, blocked),
+        (path + "/unblock", None, "200"),
+        (path, {"budget": "0.000001"}, "429 budget_reached"),
+        (path, {"budget": None}, "200"),
+        (path + "/rotate", {"overlap_s": 60}, "200"),
+        (path + "/rotate", {"overlap_s": 0}, "401 invalid_api_key"),
+    ):
+        verb = here.api.at_home.patch if call == path else here.api.at_home.post
+        changed = await verb(call, body)
+        assert changed.status == 200, changed.body
+        told_all = await here.many(8, CHEAP, key=crowd.key, **TEN_TOKENS)
+        assert told_all == {answer: 8}, body or call
+    crowd.revoked = True
+    await asyncio.gather(*asking)
+    await here.verified()
+
+
 async def _asked(here: Fleet, count: int) -> bool:
     return len(here.fake.requests) >= count
 
