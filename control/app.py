@@ -29,6 +29,7 @@ from control.api import (
     reference,
     services,
     system,
+    tokens,
     usage,
     users,
 )
@@ -60,6 +61,7 @@ CORE: Sequence[APIRouter] = tuple(
     part.router
     for part in (
         auth,
+        tokens,
         organisations,
         users,
         services,

@@ -25,7 +25,8 @@ from control.errors import (
 )
 from control.state import LOCAL, State, state_of
 from plugins.access import ROLES, Access, Caller
-from proxy import keys
+from proxy import keys, tokens
+from proxy.callers import mark
 from proxy.errors import AddressNotAllowed, KeyBlocked, RouteNotAllowed
 from proxy.rules import is_within
 from proxy.types import Names
@@ -73,6 +74,8 @@ async def _local(state: State) -> Caller:
 
 async def _membership(connection: HTTPConnection, state: State) -> tuple[asyncpg.Record, str]:
     token = bearer(connection)
+    if is_token(token):
+        return await _by_token(connection, state, token)
     key = keys.parse(token)
     if key is not None:
         row = await _by_key(state, key)
@@ -89,9 +92,38 @@ def bearer(connection: HTTPConnection) -> str:
     token = token.strip()
     if kind.lower() != "bearer" or not token:
         raise NotSignedIn
-    if len(token) > TOKEN_MAX or not token.isascii():
+    longest = tokens.LENGTH_MAX if is_token(token) else TOKEN_MAX
+    if len(token) > longest or not token.isascii():
         raise CredentialInvalid
     return token
+
+
+def is_token(text: str) -> bool:
+    """A JWT, as opposed to a session or an API key."""
+    return text.startswith(tokens.BEGINS)
+
+
+async def _by_token(
+    connection: HTTPConnection, state: State, text: str
+) -> tuple[asyncpg.Record, str]:
+    """A token stands for a sign-in or for an API key, and is good only while that is."""
+    token, query = await state.tokens.check(text), sql.load()
+    of_key = len(token.record) == keys.KID_LENGTH
+    row = await state.pool.fetchrow(
+        query["key_caller" if of_key else "sign_in_caller"], token.record
+    )
+    wanted = _wanted_organisation(connection)
+    if row is None or str(row["organisation"]) != token.organisation:
+        raise CredentialInvalid
+    if wanted not in (None, row["organisation"]):
+        raise CredentialInvalid
+    if not of_key:
+        return row, f"person:{row['person']}"
+    secrets = [row["digest"]] + ([row["old_digest"]] if row["old_is_good"] else [])
+    if token.secret not in [mark(one) for one in secrets]:
+        raise CredentialInvalid
+    _require_allowed(connection, state, row)
+    return row, f"key:{token.record}"
 
 
 async def _by_key(state: State, key: keys.Key) -> asyncpg.Record:

@@ -171,6 +171,14 @@ class AuditUnavailable(OpsError):
     retry_after_s = 5
 
 
+class TokenKeyLost(OpsError):
+    """No token can be signed: this Ops-Center's root key is not the one that its token keys were
+    made from. Put it back, or restart the control plane to have new token keys."""
+
+    status = 503
+    code = "token_key_lost"
+
+
 class AnswerSealed(OpsError):
     """The first answer to this Idempotency-Key cannot be opened with today's root key. Look at what
     the first request made, then use a fresh key."""

@@ -28,6 +28,7 @@ from control.settings import ControlSettings
 from control.state import State
 from control.store import AWAY as REDIS_AWAY
 from control.store import Store
+from control.token_keys import TokenKeys
 
 log = logging.getLogger("opscenter.control.main")
 
@@ -84,6 +85,8 @@ async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[S
         async with pool.acquire() as conn:
             await migrate.check(conn)
         await _redis_ready(redis, settings.control_wait_s)
+        tokens = TokenKeys(pool, secrets, settings.token_minutes * 60)
+        await tokens.prepare()
         yield State(
             settings=settings,
             pool=pool,
@@ -93,6 +96,7 @@ async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[S
             answers=secrets.answers,
             passwords=Passwords(settings.password_parallel),
             logins=Logins(settings.login_tries_max, settings.login_window_s),
+            tokens=tokens,
         )
     finally:
         await redis.close()
@@ -148,6 +152,8 @@ async def keep_tidy(state: State) -> None:
     while True:
         try:
             await state.pool.execute(query["session_prune"])
+            await state.pool.execute(query["sign_in_prune"])
+            await state.pool.execute(query["token_key_prune"])
             await state.pool.execute(query["idempotency_prune"])
         except (asyncpg.PostgresError, *AWAY) as problem:
             log.warning("tidying waits for PostgreSQL: %s", problem)

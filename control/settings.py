@@ -44,6 +44,7 @@ class ControlSettings(ProxySettings):
 
     session_hours: int = setting(12, "A sign-in ends after this.", 1, 720)
     session_idle_minutes: int = setting(30, "A sign-in ends when unused for this long.", 1, 43_200)
+    token_minutes: int = setting(15, "A token of /api/v1/auth/token ends after this.", 1, 1440)
     login_tries_max: int = setting(
         10, "Failed sign-ins per address and per e-mail in login_window_s.", 1, 1000
     )

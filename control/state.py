@@ -12,6 +12,7 @@ from control.passwords import Passwords
 from control.secrets import Box
 from control.settings import ControlSettings
 from control.store import Store
+from control.token_keys import TokenKeys
 from proxy.keyfile import KeyFile
 
 LOCAL = "opscenter.local"  # in an ASGI scope: the connection came over the unix socket
@@ -21,6 +22,7 @@ class Publishing(Protocol):
     """Carries records to Redis; False where Redis cannot be reached (the drain delivers later)."""
 
     async def key(self, kid: str) -> bool: ...
+    async def sign_in(self, id: str) -> bool: ...
     async def organisation(self, organisation: str) -> bool: ...
     async def pool(self, organisation: str) -> bool: ...
     async def snapshot(self) -> bool: ...
@@ -51,6 +53,7 @@ class State:
     answers: Box = field(repr=False)
     passwords: Passwords
     logins: Logins
+    tokens: TokenKeys = field(repr=False)
     counters: Counters = field(default_factory=Counters)
 
 

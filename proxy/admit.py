@@ -32,6 +32,7 @@ from proxy.standing import standing_of, with_job
 from proxy.types import (
     Call,
     Caller,
+    Issuers,
     Job,
     Level,
     Meter,
@@ -57,10 +58,12 @@ class Admission:
         callers_max: int,
         slice_tokens: int,
         abandoned: Callable[[Ticket], None],
+        issuers: Callable[[], Issuers],
     ) -> None:
-        """`abandoned` gives back what was held for a client who left before he was told."""
+        """`abandoned` gives back what was held for a client who left before he was told;
+        `issuers` are those of tokens, as they are now."""
         self._shards = shards
-        self._callers = Callers(shards, keyfile, metrics, callers_max)
+        self._callers = Callers(shards, keyfile, metrics, callers_max, issuers)
         self._metrics = metrics
         self._instance = instance
         self._slice_tokens = slice_tokens

@@ -5,19 +5,28 @@ What is remembered only saves the look-up; whether it still holds is decided whe
 
 import hmac
 import secrets
-from collections.abc import Mapping
-from hashlib import blake2b
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from hashlib import blake2b, sha256
 from typing import TypeVar
 
-from proxy import keys
-from proxy.errors import KeyBlocked, KeyInvalid, KeyMissing, NotReady, OrganisationSuspended
+from proxy import keys, tokens
+from proxy.errors import (
+    KeyBlocked,
+    KeyInvalid,
+    KeyMissing,
+    NotReady,
+    OrganisationSuspended,
+    TokenInvalid,
+)
 from proxy.keyfile import KeyFile
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.records import is_good, is_past, key_record, organisation_record
 from proxy.shards import RawRecord, Shards, Stale
 from proxy.standing import caller_of
-from proxy.types import Caller, KeyRecord, OrganisationRecord
+from proxy.types import Caller, Issuer, Issuers, KeyRecord, OrganisationRecord, Token
 
 BEARER = "bearer "
 
@@ -29,20 +38,26 @@ class Callers:
     """The records that this worker remembers."""
 
     def __init__(
-        self, shards: Shards, keyfile: KeyFile, metrics: Metrics, callers_max: int
+        self,
+        shards: Shards,
+        keyfile: KeyFile,
+        metrics: Metrics,
+        callers_max: int,
+        issuers: Callable[[], Issuers],
     ) -> None:
         self._shards = shards
         self._keyfile = keyfile
         self._metrics = metrics
         self._callers_max = callers_max
+        self._issuers = issuers
         self._keys: dict[str, KeyRecord] = {}
         self._organisations: dict[str, OrganisationRecord] = {}
         self._seen: dict[bytes, Caller] = {}
         self._salt = secrets.token_bytes(32)
 
     async def identify(self, authorization: bytes | None) -> Caller:
-        """Whose key this is. Says nothing yet about whether it is still good. A header that was
-        checked before is known by its digest, for as long as its records are the newest.
+        """Whose key or token this is. Says nothing yet about whether it is still good. A header
+        that was checked before is known by its digest, for as long as its records are the newest.
         """
         if not authorization:
             raise KeyMissing
@@ -50,7 +65,11 @@ class Callers:
         caller = self._seen.get(seen)
         if caller is not None and self._is_newest(caller):
             return caller
-        caller = await self._identify(_key(authorization))
+        text = _bearer(authorization)
+        if text.startswith(tokens.BEGINS):
+            caller = await self._by_token(text)
+        else:
+            caller = await self._by_key(_key(text))
         self._remember(self._seen, seen, caller)
         return caller
 
@@ -59,23 +78,48 @@ class Callers:
         return (
             self._keys.get(key.kid) is key
             and self._organisations.get(organisation.id) is organisation
-            and not (caller.until_ms and is_past(caller.until_ms))
+            and not (caller.until_ms and self._is_over(caller))
         )
 
-    async def _identify(self, key: keys.Key) -> Caller:
+    def _is_over(self, caller: Caller) -> bool:
+        """Its time is, or its issuer has other keys now."""
+        issuer = caller.issuer
+        if issuer is not None and self._issuers().get(issuer.name) is not issuer:
+            return True
+        return is_past(caller.until_ms)
+
+    async def _by_key(self, key: keys.Key) -> Caller:
         try:
             record = self._keys.get(key.kid)
             digest = self._shown(key, record) if record is not None else None
             if record is None or digest is None:
                 # what is remembered refuses nobody: there may be a newer secret
                 record, digest = await self._fetch_key(key)
-            organisation = self._organisations.get(record.organisation)
-            if organisation is None:
-                organisation = await self._fetch_organisation(record)
+            organisation = await self._organisation_of(record)
         except RedisDown:
             self._metrics.add(self._metrics.redis_failures)
             raise NotReady from None
         return _known(record, organisation, digest)
+
+    async def _by_token(self, text: str) -> Caller:
+        """A token stands for a record: a sign-in's, or that of the API key it was made with."""
+        token = tokens.verify(text, self._issuers(), time.time())
+        try:
+            record = self._keys.get(token.record) or await self._fetch_record(token)
+            digest = _secret_of(token, record)
+            if digest is None:
+                self._keys.pop(token.record, None)
+                record = await self._fetch_record(token)
+                digest = _secret_of(token, record)
+            if digest is None:
+                raise _ended()
+            organisation = await self._organisation_of(record)
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)
+            raise NotReady from None
+        known = _known(record, organisation, digest, token.issuer)
+        until_ms = min(known.until_ms or token.until_ms, token.until_ms)
+        return replace(known, until_ms=until_ms)
 
     async def check(self, caller: Caller) -> Caller:
         """The caller as he is now, for what is decided without a hold."""
@@ -97,14 +141,14 @@ class Callers:
         self._remember(self._keys, key.kid, key)
         if not is_good(stale.key):
             self.forget(caller)
-            raise _dead(stale.key)
+            raise _ended() if caller.issuer else _dead(stale.key)
         organisation = caller.organisation
         if stale.organisation is not None:
             organisation = organisation_record(organisation.id, key.shard, stale.organisation)
             self._remember(self._organisations, organisation.id, organisation)
             if stale.organisation.status != "active":
                 raise OrganisationSuspended
-        return _known(key, organisation, caller.digest)
+        return _known(key, organisation, caller.digest, caller.issuer)
 
     def refusal(self, why: str, caller: Caller) -> Exception:
         """What a script's word for a refusal means to the client."""
@@ -113,7 +157,7 @@ class Callers:
         if why == "ORG":
             return OrganisationSuspended()
         self.forget(caller)
-        return KeyInvalid()
+        return _ended() if caller.issuer else KeyInvalid()
 
     def forget(self, caller: Caller) -> None:
         self._keys.pop(caller.key.kid, None)
@@ -146,6 +190,18 @@ class Callers:
         self._remember(self._keys, key.kid, record)
         return record, digest
 
+    async def _fetch_record(self, token: Token) -> KeyRecord:
+        raw = await self._shards.key(token.shard, token.record)
+        if raw is None or not is_good(raw):
+            raise _ended()
+        record = key_record(token.record, token.shard, raw)
+        self._remember(self._keys, record.kid, record)
+        return record
+
+    async def _organisation_of(self, key: KeyRecord) -> OrganisationRecord:
+        known = self._organisations.get(key.organisation)
+        return known or await self._fetch_organisation(key)
+
     async def _fetch_organisation(self, key: KeyRecord) -> OrganisationRecord:
         raw = await self._shards.organisation(key.shard, key.organisation)
         if raw is None:
@@ -167,20 +223,26 @@ def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
     return headers.get(b"authorization") if service is None else b"Bearer " + service
 
 
-def _key(header: bytes) -> keys.Key:
+def _bearer(header: bytes) -> str:
     authorization = header.decode("latin-1")
     if authorization[: len(BEARER)].lower() != BEARER:
         raise KeyMissing
-    key = keys.parse(authorization[len(BEARER) :].strip())
+    return authorization[len(BEARER) :].strip()
+
+
+def _key(text: str) -> keys.Key:
+    key = keys.parse(text)
     if key is None:
         raise KeyInvalid
     return key
 
 
-def _known(key: KeyRecord, organisation: OrganisationRecord, digest: bytes) -> Caller:
+def _known(
+    key: KeyRecord, organisation: OrganisationRecord, digest: bytes, issuer: Issuer | None = None
+) -> Caller:
     old = key.old
     until_ms = old.until_ms if old is not None and digest == old.digest else 0
-    return caller_of(key, organisation, digest, until_ms)
+    return caller_of(key, organisation, digest, until_ms, issuer)
 
 
 def _is_secret_of(key: KeyRecord, digest: bytes) -> bool:
@@ -188,6 +250,26 @@ def _is_secret_of(key: KeyRecord, digest: bytes) -> bool:
         return True
     old = key.old
     return old is not None and hmac.compare_digest(old.digest, digest) and not is_past(old.until_ms)
+
+
+def _secret_of(token: Token, key: KeyRecord) -> bytes | None:
+    """The digest of the secret that the token was made with, where the record still has it; a
+    sign-in has none."""
+    if (key.organisation, key.person, key.shard) != (token.organisation, token.person, token.shard):
+        return None
+    good = [key.digest]
+    if key.old is not None and not is_past(key.old.until_ms):
+        good.append(key.old.digest)
+    return next((one for one in good if mark(one) == token.secret), None)
+
+
+def mark(digest: bytes) -> str:
+    """Tells the secrets of one key apart in a token; nobody gets a secret from it."""
+    return sha256(digest).hexdigest()[:16] if digest else ""
+
+
+def _ended() -> TokenInvalid:
+    return TokenInvalid(why="the sign-in or the API key that it was made with has ended")
 
 
 def _dead(key: RawRecord) -> Exception:

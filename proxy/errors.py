@@ -182,6 +182,24 @@ class KeyInvalid(CallerError):
     kind = "authentication_error"
 
 
+class TokenInvalid(CallerError):
+    """This token is not valid here: {why}. Get a new one with `opscenter token`, or from
+    POST /api/v1/auth/token."""
+
+    status = 401
+    code = "invalid_token"
+    kind = "authentication_error"
+
+
+class TokenExpired(CallerError):
+    """This token's time is over. Get a new one with `opscenter token`, or from
+    POST /api/v1/auth/token."""
+
+    status = 401
+    code = "token_expired"
+    kind = "authentication_error"
+
+
 class KeyBlocked(CallerError):
     """This API key is blocked. Whoever may edit it lets it in again with
     `opscenter key unblock`."""

@@ -202,11 +202,13 @@ class Shards:
             raise RedisDown("no snapshot has been published yet")
         return int(version)
 
-    async def snapshot(self) -> tuple[int, bytes]:
-        version, models = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, b"ver", b"models")
+    async def snapshot(self) -> tuple[int, bytes, bytes]:
+        """Its version, the models, the issuers of tokens."""
+        sections = (b"ver", b"models", b"issuers")
+        version, models, issuers = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, *sections)
         if version is None or models is None:
             raise RedisDown("the snapshot has gone again")
-        return int(version), models
+        return int(version), models, issuers or b"[]"
 
 
 class SendAgain(Exception):

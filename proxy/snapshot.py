@@ -16,6 +16,7 @@ from proxy.keyfile import KeyFile
 from proxy.pipe import RedisDown
 from proxy.providers.catalog import ADAPTERS
 from proxy.shards import Shards
+from proxy.tokens import issuers_of
 from proxy.types import Deployment, Model, Price, Snapshot
 
 FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away
@@ -23,11 +24,11 @@ FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away
 log = logging.getLogger("opscenter.proxy.snapshot")
 
 
-def build(version: int, models: bytes, keys: KeyFile) -> Snapshot:
+def build(version: int, models: bytes, keys: KeyFile, issuers: bytes = b"[]") -> Snapshot:
     """Reads what `control/books/publish.py` wrote; a deployment that cannot be used is left out."""
     rows = orjson.loads(models)
     found = {row["id"]: _model(row, keys) for row in rows}
-    return Snapshot(version, MappingProxyType(found))
+    return Snapshot(version, MappingProxyType(found), issuers_of(issuers))
 
 
 class Current:
@@ -51,8 +52,8 @@ class Current:
         if not self.fresh:
             await self._shards.check_filled()
         if await self._shards.snapshot_version() != self.snapshot.version:
-            version, models = await self._shards.snapshot()
-            self.snapshot = build(version, models, self._keys)
+            version, models, issuers = await self._shards.snapshot()
+            self.snapshot = build(version, models, self._keys, issuers)
         self.fresh = True
 
     async def keep(self) -> None:

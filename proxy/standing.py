@@ -1,13 +1,17 @@
 """A caller's meters, gathered once and not for every request. Pure."""
 
 from proxy.scripts import SHARD_KEYS
-from proxy.types import Call, Caller, Job, KeyRecord, Meter, OrganisationRecord, Standing
+from proxy.types import Call, Caller, Issuer, Job, KeyRecord, Meter, OrganisationRecord, Standing
 
 
 def caller_of(
-    key: KeyRecord, organisation: OrganisationRecord, digest: bytes = b"", until_ms: int = 0
+    key: KeyRecord,
+    organisation: OrganisationRecord,
+    digest: bytes = b"",
+    until_ms: int = 0,
+    issuer: Issuer | None = None,
 ) -> Caller:
-    return Caller(key, organisation, _gathered(key, organisation, ()), digest, until_ms)
+    return Caller(key, organisation, _gathered(key, organisation, ()), digest, until_ms, issuer)
 
 
 def standing_of(caller: Caller, call: Call) -> Standing:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 Network = IPv4Network | IPv6Network
 
 # The world as the control plane published it ------------------------------------
@@ -65,11 +67,24 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs tokens: his public halves by their ids."""
+
+    name: str
+    audience: str
+    keys: Mapping[str, Ed25519PublicKey]
+
+
+Issuers = Mapping[str, Issuer]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What all callers share. A request keeps the one it was admitted with."""
 
     version: int = 0
     models: Mapping[str, Model] = field(default_factory=dict)
+    issuers: Issuers = field(default_factory=dict)
 
 
 # The caller ----------------------------------------------------------------------
@@ -147,6 +162,19 @@ class OrganisationRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """What a genuine token says: which record it stands for, and until when."""
+
+    issuer: Issuer
+    shard: int
+    record: str  # of a sign-in or of an API key
+    organisation: str
+    person: str
+    secret: str  # which secret of the API key it was made with
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What a caller's requests count on, in the forms in which scripts and journal name it."""
 
@@ -165,6 +193,7 @@ class Caller:
     standing: Standing  # without a job
     digest: bytes = b""  # of the secret that he showed
     until_ms: int = 0  # how long that one is good; 0: as long as the key
+    issuer: Issuer | None = None  # of the token that he showed instead
 
 
 class Delivered(Protocol):

@@ -159,6 +159,7 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
             settings.callers_max,
             settings.slice_tokens,
             settler.release,
+            lambda: current.snapshot.issuers,
         ),
         upstream=Upstream(client, settings, metrics),
         settler=settler,

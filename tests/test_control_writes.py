@@ -111,6 +111,9 @@ class Away:
     async def key(self, kid: str) -> bool:
         return False
 
+    async def sign_in(self, id: str) -> bool:
+        return False
+
     async def organisation(self, organisation: str) -> bool:
         return False
 

@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from control import sql
 from control.access import new_session_token, session_digest
 from control.api.shapes import Email, Field, Input, Output, Viewer
-from control.api.write import Act, Done, audit, write
-from control.auth import bearer
+from control.api.write import Act, Change, Done, audit, write
+from control.auth import bearer, is_token
 from control.database import ACQUIRE_TIMEOUT_S, Connection
 from control.edge import address
-from control.errors import Invalid, LoginInvalid
+from control.errors import CredentialInvalid, Invalid, LoginInvalid
 from control.passwords import LENGTH_MAX
 from control.state import LOCAL, state_of
 from plugins.access import public
@@ -56,6 +56,11 @@ class Me(Output):
 @router.post("/login", dependencies=[public()], response_model=Session)
 async def login(request: Request, given: Login) -> Session:
     """Changes e-mail and password for a session; no API key is made by it."""
+    return await _session(request, await person_of(request, given))
+
+
+async def person_of(request: Request, given: Login) -> UUID:
+    """Whose e-mail and password these are; every try counts."""
     state = state_of(request)
     names = [f"address:{address(request, state.settings)}", f"email:{given.email}"]
     state.logins.count(names)
@@ -65,7 +70,8 @@ async def login(request: Request, given: Login) -> Session:
         raise LoginInvalid
     assert row is not None
     state.logins.forget(names)
-    return await _session(request, row["id"])
+    person: UUID = row["id"]
+    return person
 
 
 async def _session(request: Request, person: UUID) -> Session:
@@ -81,16 +87,30 @@ async def _session(request: Request, person: UUID) -> Session:
 
 @router.post("/logout", status_code=204)
 async def logout(request: Request, caller: Viewer) -> Response:
-    """Ends the session that this request carries."""
+    """Ends the session that this request carries, or that its token stands for, and all tokens
+    of that session."""
     if request.scope.get(LOCAL) or caller.actor.startswith("key:"):
         raise Invalid(why="There is no session to end: you came by the unix socket or an API key.")
-    digest = session_digest(bearer(request))
+    digest = await _session_of(request)
 
     async def effect(conn: Connection) -> Done:
         await conn.execute(sql.load()["session_remove"], digest)
-        return Done(status=204)
+        rows = await conn.fetch(sql.load()["sign_in_of_session"], digest)
+        return Done(status=204, changes=[Change("sign_in", row["id"]) for row in rows])
 
     return await write(request, caller, Act("logout", f"person:{caller.person}"), effect)
+
+
+async def _session_of(request: Request) -> bytes:
+    """Its digest."""
+    state, text = state_of(request), bearer(request)
+    if not is_token(text):
+        return session_digest(text)
+    token = await state.tokens.check(text)
+    row = await state.pool.fetchrow(sql.load()["sign_in_caller"], token.record)
+    if row is None:
+        raise CredentialInvalid
+    return bytes(row["session"])
 
 
 @router.get("/me")

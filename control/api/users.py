@@ -177,7 +177,7 @@ async def set_role(request: Request, caller: Moderator, user: UUID, given: NewRo
         # the role itself is read anew for each request
         if await _seen_whole(conn, shown):
             await conn.execute(query["session_remove_of_person"], user)
-        return Done(await _user(conn, caller, user))
+        return Done(await _user(conn, caller, user), changes=await sign_ins(conn, user))
 
     act = Act("user.role", f"person:{user}", organisation, {"role": given.role})
     return await write(request, caller, act, effect)
@@ -226,7 +226,7 @@ async def _set_status(request: Request, caller: Caller, user: UUID, status: str)
         await conn.execute(query["person_status"], user, status)
         await conn.execute(query["session_remove_of_person"], user)
         keys = await conn.fetch(query["api_key_touch_of_person"], user)
-        changes = [Change("key", row["kid"]) for row in keys]
+        changes = [Change("key", row["kid"]) for row in keys] + await sign_ins(conn, user)
         return Done(await _user(conn, caller, user), changes=changes)
 
     return await write(
@@ -247,11 +247,18 @@ async def new_password(request: Request, caller: Admin, user: UUID) -> Response:
             raise Conflict(why="A program's account signs in with its key alone.")
         await conn.execute(query["person_password"], user, digest)
         await conn.execute(query["session_remove_of_person"], user)
-        return Done(with_password(made, password))
+        shown = with_password(made, password)
+        return Done(shown, changes=await sign_ins(conn, user))
 
     return await write(
         request, caller, Act("user.password", f"person:{user}", caller.organisation), effect
     )
+
+
+async def sign_ins(conn: Connection, user: UUID) -> list[Change]:
+    """What the proxies know of a person's tokens has changed with the person."""
+    rows = await conn.fetch(sql.load()["sign_in_of_person"], user)
+    return [Change("sign_in", row["id"]) for row in rows]
 
 
 # What a caller may touch ------------------------------------------------------------

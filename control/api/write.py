@@ -31,7 +31,7 @@ IDEMPOTENCY_HEADER = "idempotency-key"
 KEY_LENGTH_MAX = 255
 ACCEPTED = 202  # done and recorded, but Redis has not heard of it yet
 
-Kind = Literal["key", "organisation", "pool", "snapshot"]
+Kind = Literal["key", "sign_in", "organisation", "pool", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,8 @@ async def publish(state: State, changes: Sequence[Change]) -> bool:
 async def _publish(state: State, change: Change) -> bool:
     if change.kind == "key":
         return await state.publisher.key(change.id)
+    if change.kind == "sign_in":
+        return await state.publisher.sign_in(change.id)
     if change.kind == "organisation":
         return await state.publisher.organisation(change.id)
     if change.kind == "pool":

@@ -12,14 +12,15 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from control import sql
+from control import sql, token_keys
 from control.database import Connection, Pool
-from control.store import AWAY, Call, Store, Word
+from control.store import AWAY, Call, Command, Store, Word
 from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
 
 log = logging.getLogger("opscenter.control.books.publish")
 
 RECORDS_PER_TRIP = 500
+RECORD_KEPT_MS = 3_600_000  # a sign-in's, beyond its end
 REVOKED_KEPT = 10_000  # names that proxies may not have heard yet
 POOL_WAIT_S, POOL_LOOK_S = 1.0, 0.005  # for the drain, which alone applies changes of pools
 
@@ -34,6 +35,9 @@ class Publisher:
     async def key(self, kid: str) -> bool:
         """True when Redis has the key's newest record."""
         return await self._deliver("k", kid)
+
+    async def sign_in(self, id: str) -> bool:
+        return await self._deliver("s", id)
 
     async def organisation(self, organisation: str) -> bool:
         return await self._deliver("o", organisation)
@@ -68,9 +72,11 @@ class Publisher:
         async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
             version = await conn.fetchval(query["snapshot_version"])
             rows = await conn.fetch(query["snapshot_models"])
+            issuers = [token_keys.published(await conn.fetch(query["token_key_list"]))]
         models = orjson.dumps([dict(row) for row in rows])
+        sections = ("models", models, "issuers", orjson.dumps(issuers))
         try:
-            await self._redis.run("publish", [SNAPSHOT_KEY], version, "models", models)
+            await self._redis.run("publish", [SNAPSHOT_KEY], version, *sections)
         except AWAY as problem:
             log.warning("snapshot %s not published: %s", version, problem)
             return False
@@ -91,19 +97,26 @@ class Publisher:
         organisations = await conn.fetch(query["record_organisations_of_shards"], shards)
         keys = await conn.fetch(query["record_keys_of_shards"], shards)
         calls = [_organisation_call(row) for row in organisations]
-        calls += [call for row in keys for call in _key_calls(row)]
+        sign_ins = await conn.fetch(query["record_sign_ins_of_shards"], shards)
+        calls += [call for row in (*keys, *sign_ins) for call in _key_calls(row)]
         for start in range(0, len(calls), RECORDS_PER_TRIP):
             await self._redis.run_all(calls[start : start + RECORDS_PER_TRIP])
+        for start in range(0, len(sign_ins), RECORDS_PER_TRIP):
+            some = sign_ins[start : start + RECORDS_PER_TRIP]
+            await self._redis.commands([_end_of(row) for row in some])
 
     async def _deliver(self, kind: str, id: str) -> bool:
         query = sql.load()
         async with self._pool.acquire() as conn, conn.transaction():
             await conn.fetchval(query["outbox_record_take"], kind, id)
             try:
-                for call in await _record_calls(conn, kind, id):
+                row = await _record_row(conn, kind, id)
+                for call in _record_calls(kind, row):
                     await self._redis.run(call[0], call[1], *call[2])
                     if _revokes(call):
                         await self._tell_revoked(call[1][0])
+                if kind == "s" and row is not None:
+                    await self._redis.command(*_end_of(row))
             except AWAY as problem:
                 log.warning("record %s:%s not published: %s", kind, id, problem)
                 await conn.execute(query["outbox_record_add"], kind, id)
@@ -122,13 +135,23 @@ def _revokes(call: Call) -> bool:
     return what == "st" and status != "active"
 
 
-async def _record_calls(conn: Connection, kind: str, id: str) -> list[Call]:
+async def _record_row(conn: Connection, kind: str, id: str) -> asyncpg.Record | None:
     query = sql.load()
-    if kind == "k":
-        row = await conn.fetchrow(query["record_key"], id)
-        return _key_calls(row) if row else []
-    row = await conn.fetchrow(query["record_organisation"], UUID(id))
-    return [_organisation_call(row)] if row else []
+    if kind == "o":
+        return await conn.fetchrow(query["record_organisation"], UUID(id))
+    return await conn.fetchrow(query["record_key" if kind == "k" else "record_sign_in"], id)
+
+
+def _record_calls(kind: str, row: asyncpg.Record | None) -> list[Call]:
+    if row is None:
+        return []
+    return [_organisation_call(row)] if kind == "o" else _key_calls(row)
+
+
+def _end_of(sign_in: asyncpg.Record) -> Command:
+    """A sign-in's record goes by itself; it counts nothing of its own."""
+    name = SHARD_KEYS[sign_in["shard"]].key(sign_in["kid"])
+    return "PEXPIREAT", name, sign_in["expires_ms"] + RECORD_KEPT_MS
 
 
 def _key_calls(row: asyncpg.Record) -> list[Call]:

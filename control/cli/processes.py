@@ -114,6 +114,18 @@ def proxy_file(json: Json = False) -> None:
     show_json({"file": path}) if json else say(f"The proxy key file lies at {path}.")
 
 
+@secrets.command("rotate-tokens", epilog="Example: opscenter secrets rotate-tokens")
+def rotate_tokens(json: Json = False) -> None:
+    """Make a new key pair that signs tokens, in force within a minute.
+
+    Tokens that the old one signed stay good until they end.
+    """
+    from control.cli import client
+
+    made = client.api().post("/api/v1/admin/token-keys/rotate")
+    show_json(made) if json else say(f"Tokens will be signed by the key {made['kid']}.")
+
+
 async def _setup(wanted: "ControlSettings") -> "FirstAccess | None":
     from control import bootstrap, database, migrate
 

@@ -16,6 +16,10 @@ def register(app: typer.Typer) -> None:
     )(login)
     app.command(epilog="Example: opscenter logout")(logout)
     app.command(epilog="Example: opscenter whoami")(whoami)
+    app.command(
+        epilog='Example: curl -H "Authorization: Bearer $(opscenter token)" '
+        "http://127.0.0.1:8084/v1/models"
+    )(token)
 
 
 def login(
@@ -75,3 +79,19 @@ def whoami(json: Json = False) -> None:
         return
     fields = ("actor", "email", "organisation", "role")
     show_rows(me, {name: name for name in fields})
+
+
+def token(
+    organisation: Annotated[
+        str | None, typer.Option("--org", help="Organisation's id, when you belong to several.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print a token (JWT) that the door and the control API take for a short while.
+
+    It can do what you can, and ends with your session. On the machine of the control API it is one
+    of the first administrator.
+    """
+    wanted = {"organisation": organisation} if organisation else {}
+    made = client.api().post("/api/v1/auth/token", wanted)
+    show_json(made) if json else say(made["token"])

@@ -157,8 +157,10 @@ SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS u (shard, owne
 ON CONFLICT (shard, owner) DO UPDATE SET used = m.used + excluded.used
 
 -- name: key_used
+-- Sign-ins count with their person, not as keys.
 INSERT INTO key_use AS k (kid, used_at)
-SELECT kid, to_timestamp(ms / 1000.0) FROM unnest($1::text[], $2::bigint[]) AS u (kid, ms) ORDER BY kid
+SELECT kid, to_timestamp(ms / 1000.0) FROM unnest($1::text[], $2::bigint[]) AS u (kid, ms)
+WHERE length(kid) <= 10 ORDER BY kid
 ON CONFLICT (kid) DO UPDATE SET used_at = greatest(k.used_at, excluded.used_at)
 
 -- name: snapshot_version
