@@ -8,11 +8,12 @@ A dead worker's file stays as it is, locked by its heir, until the ledger has al
 needs no room, so a disk that dead workers have filled becomes free again.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +76,7 @@ class Legacy:
     path: Path
     fd: int
     rids: set[str]
+    told: list[str]  # the workers to whom the ledger may have told that it has some of these
 
 
 class Journal:
@@ -114,14 +116,17 @@ class Journal:
             if rid not in self._inherited:
                 self._write(used.line(rid))
 
-    def is_orphan(self, rid: str) -> bool:
-        """Whether this is all that we know of it: a truth is not confirmed by an orphan's row."""
-        entry = self.entries.get(rid)
-        return entry is not None and entry.used is not None and entry.used.kind == "orphan"
+    @property
+    def inherits(self) -> int:
+        """Requests of dead workers that the ledger is not known to have."""
+        return len(self._inherited)
 
-    def confirmed(self, rids: list[str]) -> None:
-        """The ledger has them."""
-        for rid in rids:
+    def confirmed(self, truths: Sequence[str], orphans: Sequence[str] = ()) -> list[str]:
+        """The ledger has them; which of them are forgotten now. A truth that we know is not
+        confirmed by an orphan's row.
+        """
+        done = [*truths, *(rid for rid in orphans if self._is_orphan(rid))]
+        for rid in done:
             self.entries.pop(rid, None)
             legacy = self._inherited.pop(rid, None)
             if legacy is not None:
@@ -132,28 +137,37 @@ class Journal:
             self._start_anew()
         elif self._bytes > SLACK_BYTES + 2 * self._bytes_kept:
             self._rewrite()
+        return done
 
-    def adopt(self) -> int:
-        """Takes over what dead workers left; how many requests."""
-        taken = 0
+    def adopt(self) -> Legacy | None:
+        """Takes over what one dead worker left, if there is one that left anything."""
         for path in sorted(self._folder.glob("*" + SUFFIX)):
             if path != self._path and (fd := _lock(path)) is not None:
-                taken += self._inherit(path, fd)
-        return taken
+                legacy = self._inherit(path, fd)
+                if legacy.rids:
+                    return legacy
+        return None
 
-    def _inherit(self, path: Path, fd: int) -> int:
+    def _inherit(self, path: Path, fd: int) -> Legacy:
         """One that is here already came with an earlier heir's file."""
         try:
-            found = {rid: e for rid, e in read(path) if rid not in self.entries}
+            entries, heirs = _read(path)
         except OSError:
             os.close(fd)
             raise
-        legacy = Legacy(path, fd, set(found))
+        found = {rid: entry for rid, entry in entries.items() if rid not in self.entries}
+        legacy = Legacy(path, fd, set(found), [path.stem, *heirs])
         self.entries.update(found)
         self._inherited.update(dict.fromkeys(found, legacy))
-        if not found:
+        if found:
+            _sign(legacy, self.instance)
+        else:
             _remove(legacy)
-        return len(found)
+        return legacy
+
+    def _is_orphan(self, rid: str) -> bool:
+        entry = self.entries.get(rid)
+        return entry is not None and entry.used is not None and entry.used.kind == "orphan"
 
     def close(self) -> None:
         """Leaves nothing behind when nothing is left to remember."""
@@ -204,8 +218,14 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[tuple[str, Entry]]:
-    """The requests of a journal; a last line that was cut short says nothing."""
+    """The requests of a journal."""
+    yield from _read(path)[0].items()
+
+
+def _read(path: Path) -> tuple[dict[str, Entry], list[str]]:
+    """Its requests, and who has taken it over; a line that was cut short says nothing."""
     entries: dict[str, Entry] = {}
+    heirs: list[str] = []
     for text in path.read_bytes().split(b"\n"):
         try:
             line: dict[str, Any] = orjson.loads(text) if text else {"t": "N"}
@@ -222,7 +242,9 @@ def read(path: Path) -> Iterator[tuple[str, Entry]]:
             entries[rid].checkpoint = line["c"]
         elif step == "U" and rid in entries:
             entries[rid].used = Used(line["k"], line["c"], line["h"], orjson.dumps(line["e"]))
-    yield from entries.items()
+        elif step == "H":
+            heirs.append(rid)
+    return entries, heirs
 
 
 def _lines(rid: str, entry: Entry) -> Iterator[bytes]:
@@ -241,6 +263,12 @@ def _dumps(line: dict[str, Any]) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def _sign(legacy: Legacy, heir: str) -> None:
+    """Whoever takes it over after this heir looks at what the ledger told him, too."""
+    with contextlib.suppress(OSError):  # without room he only settles more than he had to
+        os.write(legacy.fd, b"\n" + _dumps({"t": "H", "r": heir}))
+
+
 def _remove(legacy: Legacy) -> None:
     legacy.path.unlink(missing_ok=True)
     os.close(legacy.fd)
@@ -255,7 +283,7 @@ def _open(path: Path) -> int:
 def _lock(path: Path) -> int | None:
     """The file's descriptor when its worker is dead and nobody else adopts it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:

@@ -14,7 +14,8 @@ from functools import partial
 import orjson
 
 from proxy.errors import ClientGone, NotReady
-from proxy.journal import Admitted, Entry, Journal, JournalError, Used
+from proxy.heir import FIRST_ID, Heir
+from proxy.journal import Admitted, Journal, JournalError, Used
 from proxy.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown, Reply
@@ -27,7 +28,6 @@ log = logging.getLogger("opscenter.proxy.settle")
 CONFIRM_POLL_S = 0.25
 REDRIVE_AFTER_S = 3.0  # what the ledger has not confirmed by then is settled again
 REDRIVEN_AT_ONCE = 500
-FIRST_ID = b"0-0"
 
 
 class Settler:
@@ -39,6 +39,7 @@ class Settler:
         self._journal = journal
         self._sending: set[asyncio.Future[Reply]] = set()
         self.keeper = Keeper(shards, metrics, journal)
+        self._heir = Heir(shards, journal, self._send_again)
         self._sent_at: dict[str, float] = {}  # settled and not confirmed; oldest first
 
     @property
@@ -115,7 +116,7 @@ class Settler:
         last = FIRST_ID
         while True:
             if ready():
-                self._adopt()
+                await self._heir.step()
                 last = await self._hear(last)
                 self._redrive()
             await asyncio.sleep(CONFIRM_POLL_S)
@@ -125,11 +126,8 @@ class Settler:
             told = await self._shards.persisted(self._journal.instance, last)
         except RedisDown:
             return FIRST_ID  # another server may count from the beginning
-        done = told.truths + [rid for rid in told.orphans if self._journal.is_orphan(rid)]
-        for rid in done:
+        for rid in self._journal.confirmed(told.truths, told.orphans):
             self._sent_at.pop(rid, None)
-        if done:
-            self._journal.confirmed(done)
         return told.last
 
     def _redrive(self) -> None:
@@ -140,25 +138,13 @@ class Settler:
         before = time.monotonic() - REDRIVE_AFTER_S
         late = [rid for rid, at in list(self._sent_at.items())[:REDRIVEN_AT_ONCE] if at < before]
         for rid in late:
-            entry = self._journal.entries.get(rid)
             self._sent_at.pop(rid)
-            if entry is not None and entry.used is not None:
-                self._send(rid, entry.admitted, entry.used)
+            self._send_again(rid)
 
-    def _adopt(self) -> None:
-        """What a dead worker had used is settled; what it had begun is an orphan."""
-        before, taken = set(self._journal.entries), 0
-        try:
-            taken = self._journal.adopt()
-        except OSError as problem:
-            log.error("a dead worker's journal cannot be taken over: %s", problem)
-        for rid in self._journal.entries.keys() - before:
-            entry = self._journal.entries[rid]
-            used = _readdressed(entry, self._journal.instance)
-            self._journal.used(rid, used)
-            self._send(rid, entry.admitted, used)
-        if taken:
-            log.info("%d requests that an earlier worker left are settled here", taken)
+    def _send_again(self, rid: str) -> None:
+        entry = self._journal.entries.get(rid)
+        if entry is not None and entry.used is not None:
+            self._send(rid, entry.admitted, entry.used)
 
     # sending ------------------------------------------------------------------------
 
@@ -232,10 +218,3 @@ def _event(ticket: Ticket, outcome: Outcome, started_ns: int) -> bytes:
         }
     )
     return ticket.context[:-1] + b"," + went[1:]
-
-
-def _readdressed(entry: Entry, instance: str) -> Used:
-    """A dead worker's settlement, whose confirmation now comes to us."""
-    admitted = entry.admitted
-    used = entry.used or Used("orphan", entry.checkpoint, admitted.held, admitted.event)
-    return used._replace(event=orjson.dumps({**orjson.loads(used.event), "i": instance}))

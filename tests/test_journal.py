@@ -18,6 +18,14 @@ def die(left: Journal) -> None:
         os.close(fd)
 
 
+def adopted(heir: Journal) -> int:
+    """All that the dead have left; how many requests."""
+    before = heir.inherits
+    while heir.adopt():
+        pass
+    return heir.inherits - before
+
+
 def test_what_a_dead_worker_had_done_is_read_again(tmp_path: Path) -> None:
     dead = Journal(tmp_path)
     dead.admitted("begun", ADMITTED)
@@ -26,7 +34,7 @@ def test_what_a_dead_worker_had_done_is_read_again(tmp_path: Path) -> None:
     dead.used("ended", USED)
     die(dead)
     heir = Journal(tmp_path)
-    assert heir.adopt() == 2
+    assert adopted(heir) == 2
     assert heir.entries["begun"].checkpoint == 3
     assert heir.entries["begun"].used is None
     assert heir.entries["ended"].used == USED
@@ -36,9 +44,9 @@ def test_what_a_dead_worker_had_done_is_read_again(tmp_path: Path) -> None:
 def test_a_living_worker_is_not_inherited(tmp_path: Path) -> None:
     living, other = Journal(tmp_path), Journal(tmp_path)
     living.admitted("r", ADMITTED)
-    assert other.adopt() == 0
+    assert adopted(other) == 0
     die(living)
-    assert other.adopt() == 1
+    assert adopted(other) == 1
 
 
 def test_only_one_of_two_heirs_inherits(tmp_path: Path) -> None:
@@ -46,7 +54,7 @@ def test_only_one_of_two_heirs_inherits(tmp_path: Path) -> None:
     dead.admitted("r", ADMITTED)
     die(dead)
     first, second = Journal(tmp_path), Journal(tmp_path)
-    assert first.adopt() + second.adopt() == 1
+    assert adopted(first) + adopted(second) == 1
 
 
 def test_an_heir_that_dies_leaves_what_it_had_inherited(tmp_path: Path) -> None:
@@ -55,10 +63,10 @@ def test_an_heir_that_dies_leaves_what_it_had_inherited(tmp_path: Path) -> None:
     dead.used("r", USED)
     die(dead)
     heir = Journal(tmp_path)
-    heir.adopt()
+    adopted(heir)
     die(heir)
     last = Journal(tmp_path)
-    assert last.adopt() == 1
+    assert adopted(last) == 1
     assert last.entries["r"].used == USED
 
 
@@ -96,9 +104,9 @@ def test_a_long_journal_is_written_anew_with_what_counts(
     assert mine._path.stat().st_size < 2_000
     mine.checkpoint("r49", 8)
     assert [(rid, e.checkpoint) for rid, e in journal.read(mine._path)] == [("r49", 8)]
-    assert Journal(tmp_path).adopt() == 0  # the new file is locked as the old one was
+    assert adopted(Journal(tmp_path)) == 0  # the new file is locked as the old one was
     die(mine)
-    assert Journal(tmp_path).adopt() == 1
+    assert adopted(Journal(tmp_path)) == 1
 
 
 def test_an_heir_settles_again_only_little_of_what_the_ledger_has(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_an_heir_settles_again_only_little_of_what_the_ledger_has(tmp_path: Path
         dead.used(f"r{nth - 1}", USED)
         dead.confirmed([f"r{nth - 1}"])
     die(dead)
-    assert 0 < Journal(tmp_path).adopt() < 10_000
+    assert 0 < adopted(Journal(tmp_path)) < 10_000
 
 
 def test_taking_over_needs_no_room_and_gives_room_back(
@@ -125,11 +133,11 @@ def test_taking_over_needs_no_room_and_gives_room_back(
     heir = Journal(tmp_path)
     with monkeypatch.context() as full:
         full.setattr(os, "write", _no_room)
-        assert heir.adopt() == 2
+        assert adopted(heir) == 2
         heir.used("begun", USED)  # settled as an orphan: its file has all that the next heir needs
         heir.confirmed(["ended"])
         assert dead._path.exists()
-        assert Journal(tmp_path).adopt() == 0  # it is locked as when its worker lived
+        assert adopted(Journal(tmp_path)) == 0  # it is locked as when its worker lived
         heir.confirmed(["begun"])
     assert not dead._path.exists()
     heir.admitted("after", ADMITTED)
@@ -145,7 +153,7 @@ def test_what_was_inherited_is_not_written_again(
     dead.admitted("old", ADMITTED)
     die(dead)
     heir = Journal(tmp_path)
-    heir.adopt()
+    adopted(heir)
     for nth in range(20):
         heir.admitted(f"r{nth}", ADMITTED)
     heir.confirmed([f"r{nth}" for nth in range(19)])
@@ -153,7 +161,7 @@ def test_what_was_inherited_is_not_written_again(
     heir.confirmed(["r19"])
     heir.close()
     assert [path.name for path in tmp_path.iterdir()] == [dead._path.name]
-    assert Journal(tmp_path).adopt() == 1
+    assert adopted(Journal(tmp_path)) == 1
 
 
 def _no_room(*_: object) -> int:
