@@ -158,7 +158,7 @@ async def test_who_waits_too_long_is_told_to_come_again() -> None:
 
 
 async def test_who_leaves_while_he_waits_takes_no_place() -> None:
-    async with served(requests_max=1, overload_wait_ms=5_000) as stage:
+    async with served(requests_max=1, overload_wait_ms=60_000) as stage:
         first, second, third = [await stage.connect() for _ in range(3)]
         first.get("/wait")
         await becomes(lambda: stage.seen)
@@ -169,6 +169,7 @@ async def test_who_leaves_while_he_waits_takes_no_place() -> None:
         third.get("/third")
         stage.open("/wait")
         assert (await third.reply()).body == b"/third"
+        assert [request.path for request in stage.seen] == ["/wait", "/third"]
 
 
 async def test_a_refused_client_is_not_read_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,8 @@ class Connection(Line):
         owner, self._turn = self._owner, None
         if turn.entered:
             owner.gate.leave()
+        else:
+            owner.gate.waiting.stop(turn)
         if turn.request.body:
             owner.gate.give_back(len(turn.request.body))
         if self.transport is None:
@@ -172,8 +174,7 @@ class Connection(Line):
         self._deaf = True
         if self._reader.request is not None:  # all of its body may still come
             self._discarded = -self._owner.settings.body_max_bytes
-        self._owner.gate.give_back(self._reader.size)
-        self._reader.size = 0
+        self._owner.gate.give_back(self._reader.drop())
         if self._will_close:
             return  # it was said already that nothing more is heard
         if self._turn is None and not self._queue:
@@ -186,6 +187,7 @@ class Connection(Line):
         """When all that was written has gone out."""
         self._deaf = True
         self._await(None)
+        self._drop()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
             self.watch_reading()
@@ -202,8 +204,7 @@ class Connection(Line):
     def _drop(self) -> None:
         """What has come and will not be served."""
         waiting = sum(len(request.body) for request in self._queue)
-        self._owner.gate.give_back(self._reader.size + waiting)
-        self._reader.size = 0
+        self._owner.gate.give_back(self._reader.drop() + waiting)
         self._queue.clear()
 
     def _say(self, problem: OpsError) -> None:
@@ -237,6 +238,8 @@ class Connection(Line):
     def _expect_more(self) -> None:
         """A part of a request is here; the rest has its time."""
         owner = self._owner
+        if self._due is owner.resting:
+            return  # not read, and looked at again when he has rested
         if self._reader.request is None:
             if self._due is not owner.silent:
                 self._await(owner.silent)
@@ -264,6 +267,8 @@ class Connection(Line):
         self._due = None
         self.resume_reading()
         self._next()
+        if self._reader.begun and not self._deaf:
+            self._expect_more()
 
     def _rest(self) -> None:
         """Told to come later, and made to: a refusal costs CPU too."""

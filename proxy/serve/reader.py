@@ -60,10 +60,16 @@ class Reader:
         except httptools.HttpParserUpgrade as seen:
             self._ignore_upgrade(data[seen.args[0] :])
         except httptools.HttpParserError as seen:
-            problem, self._problem = self._problem, None
-            raise problem or HttpInvalid(why=_words(seen)) from None
+            raise self._found(seen) from None
         if self.begun and self._bare > HEAD_BYTES_MAX:  # also what only looks like a body
             raise heads.head_too_large()
+
+    def drop(self) -> int:
+        """Forgets what has come of a body; how many bytes that was. A connection that has ended is
+        garbage that may be collected late, and a body is large.
+        """
+        size, self.size, self._pieces = self.size, 0, []
+        return size
 
     # httptools' side
 
@@ -133,6 +139,10 @@ class Reader:
 
     # its own
 
+    def _found(self, seen: Exception) -> OpsError:
+        problem, self._problem = self._problem, None
+        return problem or HttpInvalid(why=_words(seen))
+
     def _tell_began(self) -> None:
         try:
             self._sink.began()
@@ -148,7 +158,8 @@ class Reader:
             raise HttpInvalid(why="this is no proxy")
         dropped = (b"connection", b"upgrade", b"http2-settings")
         kept = [b"%b: %b\r\n" % field for field in self._fields if field[0] not in dropped]
-        start = b"%b %b HTTP/1.1\r\n" % (self._parser.get_method(), self._target)
+        version = self._parser.get_http_version().encode()
+        start = b"%b %b HTTP/%b\r\n" % (self._parser.get_method(), self._target, version)
         self._parser = httptools.HttpRequestParser(self)
         self._upgrade = self.begun = False
         self._bare = 0

@@ -117,10 +117,13 @@ class Server:
         ours = (self.silent, self.idle, self.uploads, self.resting, self.lingering)
         watches = (*ours, self.unread, self.gate.waiting, self.gate.paused)
         while True:
-            await self._open_or_close_door()
-            for watch in watches:
-                while watch.look(LATE_AT_ONCE):  # noqa: ASYNC110
-                    await asyncio.sleep(LATE_PAUSE_S)
+            try:
+                await self._open_or_close_door()
+                for watch in watches:
+                    while watch.look(LATE_AT_ONCE):  # noqa: ASYNC110
+                        await asyncio.sleep(LATE_PAUSE_S)
+            except Exception:  # without this look nobody would come in and nothing would end
+                log.exception("a look at the door's connections failed")
             await asyncio.sleep(LOOK_S)
 
     async def _open_or_close_door(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from proxy import answers
-from proxy.errors import OpsError, Overloaded
+from proxy.errors import OpsError, Overloaded, Stopping
 from proxy.ids import request_id
 from proxy.serve import wire
 from proxy.serve.request import Request
@@ -84,10 +84,12 @@ class Turn:
 
     def cut(self) -> None:
         """Ends it now: the client has left, or the worker must go."""
-        if self.task is not None:
+        if self.task is None:  # it still waits at the gate
+            self.fail(Stopping())
+        else:
             self.task.cancel()
-            if not self._running:  # then nothing of it will ever run
-                self._line.over(self)
+        if not self._running:  # then nothing of it will ever run
+            self._line.over(self)
 
     def fail(self, problem: OpsError) -> None:
         """An error as the whole answer."""
