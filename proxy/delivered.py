@@ -1,6 +1,5 @@
 """What of a stream has gone to the client, in counts, without reading every event. Pure."""
 
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -28,16 +27,22 @@ class Delivered:
         if self.events < FRAMES_READ:
             block = self._learn(block)
         if block:
-            count = block.count(b"\n\n") or 1
-            self.events += count
-            self.content_bytes += max(len(block) - count * max(self.envelope, 0), 0)
+            sizes = _sizes(block)
+            envelope = max(self.envelope, 0)
+            self.events += len(sizes)
+            # each by itself: the short last frame must not take from those that came with it
+            self.content_bytes += sum(size - envelope for size in sizes if size > envelope)
 
     def _learn(self, block: bytes) -> bytes:
         """Reads first frames; gives back what lies behind them."""
         read = 0
-        for event in islice(sse.events(block), FRAMES_READ - self.events):
-            self.events += 1
+        for event in sse.events(block):
+            if self.events == FRAMES_READ:
+                break
             read += len(event)
+            if not sse.data(event):
+                continue  # a comment, by which a provider says that it still works
+            self.events += 1
             frame = _frame(event)
             if frame is None:
                 self.content_bytes += len(event)
@@ -49,6 +54,14 @@ class Delivered:
             if self.envelope < 0 or envelope < self.envelope:
                 self.envelope = envelope
         return block[read:]
+
+
+def _sizes(block: bytes) -> list[int]:
+    if b"\r" in block:  # other ends than LF LF are rare, and have to be looked for
+        return [len(event) for event in sse.events(block)]
+    if block.find(b"\n\n") == len(block) - 2:
+        return [len(block)]
+    return [len(event) + 2 for event in block.split(b"\n\n") if event]
 
 
 def _frame(event: bytes) -> dict[str, Any] | None:

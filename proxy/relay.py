@@ -72,6 +72,8 @@ async def plain(reply: Reply, call: Call, outcome: Outcome) -> bytes:
     usage = reply.adapter.usage(body)
     if usage is None and not _is_object(body):
         raise UpstreamBroken(model=call.model, why="the answer is not JSON")
+    if usage is None and ERROR in body and _is_error(body):
+        raise reply.adapter.error(reply.deployment, reply.answer.status, body)
     outcome.kind = "settled"
     outcome.usage = usage or estimate(call, len(body))
     outcome.reason = "usage_frame" if usage else "no_usage_frame"

@@ -26,6 +26,7 @@ from proxy.types import Call, Deployment, Outcome
 RETRIED = frozenset({408, 429, 498, 500, 502, 503, 504, 529})
 ERROR_BODY_MAX = 64 * 1024
 AWAY = (Broken, Unreachable, TooLate)
+BODILESS = frozenset({204, 205})  # after such a head nothing may follow
 PASSED_HEADERS = frozenset({b"retry-after", b"retry-after-ms"})
 
 
@@ -130,7 +131,7 @@ class Upstream:
                 reply.answer.close()
                 why = "it is compressed although that was not asked for"
                 raise UpstreamBroken(model=deployment.model, why=why)
-            if reply.answer.status < 300:
+            if reply.answer.status < 300 and reply.answer.status not in BODILESS:
                 self._metrics.first_byte(waited_ns // 1000)
                 return reply
             try:

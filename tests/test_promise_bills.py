@@ -228,6 +228,8 @@ async def test_p08_attempts_that_all_fail_cost_nothing(
     assert answer.status_code == 503
     await stage.quiesce()
     [row] = await stage.usage()
-    assert (row["kind"], row["cost"], row["attempts"]) == ("released", 0, 3)
+    assert (row["kind"], row["cost"]) == ("released", 0)
+    # one more where the second was called on the connection that the first had left
+    assert row["attempts"] in (3, 4)
     assert not fake.billed()
     assert await stage.pool_in_redis() == {"b": GRANT, "h": 0}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy import delivered, relay, sse
 from proxy.answers import Exchange
-from proxy.errors import InsufficientCredits, OpsError, UpstreamBroken
+from proxy.errors import InsufficientCredits, OpsError, UpstreamBroken, UpstreamRefused
 from proxy.metrics import in_memory
 from proxy.providers import openai
 from proxy.providers.openai import OpenAI
@@ -293,3 +293,28 @@ async def test_p21_a_broken_stream_ends_with_an_error_and_the_usage_so_far(
     assert told["usage"] == used
     assert b"[DONE]" not in wire.sent
     assert b'"finish_reason":"' not in wire.sent
+
+
+async def test_a_stream_that_only_says_that_it_works_costs_nothing() -> None:
+    ping = b": OPENROUTER PROCESSING\n\n"
+    client, _, outcome, problem = await relayed([ping * 3, ping * 40])
+    assert b"".join(client.chunks) == ping * 43
+    assert isinstance(problem, UpstreamBroken)
+    assert (outcome.kind, dict(outcome.usage.tokens)) == ("released", {})
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_an_error_with_status_200_is_charged_only_as_the_provider_counts(
+    counted: bool,
+) -> None:
+    usage = {"usage": USAGE} if counted else {}
+    body = orjson.dumps({"error": {"message": "overloaded", "code": 502}, **usage})
+    outcome = Outcome()
+    reply = Reply(Script([body], Client()), OpenAI(), PLACE, Settings(), 0)
+    if counted:
+        assert await relay.plain(reply, call(), outcome) == body
+        assert (outcome.kind, outcome.usage.source) == ("settled", "provider")
+    else:
+        with pytest.raises(UpstreamRefused, match="overloaded"):
+            await relay.plain(reply, call(), outcome)
+        assert outcome.kind == "released"
