@@ -223,27 +223,28 @@ def read(path: Path) -> Iterator[tuple[str, Entry]]:
 
 
 def _read(path: Path) -> tuple[dict[str, Entry], list[str]]:
-    """Its requests, and who has taken it over; a line that was cut short says nothing."""
+    """Its requests, and who has taken it over; a line that cannot be read keeps no other from it.
+    Earlier versions wrote owners as a list, and what the ledger is told as a text.
+    """
     entries: dict[str, Entry] = {}
     heirs: list[str] = []
-    for text in path.read_bytes().split(b"\n"):
+    for text in filter(None, path.read_bytes().split(b"\n")):
         try:
-            line: dict[str, Any] = orjson.loads(text) if text else {"t": "N"}
-        except orjson.JSONDecodeError:
-            log.warning("%s has a line that was cut short", path.name)
-            continue
-        step, rid = line.pop("t"), line.pop("r", "")
-        if step == "A":
-            said = orjson.dumps(line["e"])
-            entries[rid] = Entry(
-                Admitted(line["s"], line["o"], line["p"], line["b"], line["h"], said)
-            )
-        elif step == "C" and rid in entries:
-            entries[rid].checkpoint = line["c"]
-        elif step == "U" and rid in entries:
-            entries[rid].used = Used(line["k"], line["c"], line["h"], orjson.dumps(line["e"]))
-        elif step == "H":
-            heirs.append(rid)
+            line: dict[str, Any] = orjson.loads(text)
+            step, rid, event = line["t"], line.get("r", ""), line.get("e")
+            said = event.encode() if isinstance(event, str) else orjson.dumps(event)
+            if step == "A":
+                owners = line["o"] if isinstance(line["o"], str) else " ".join(line["o"])
+                admitted = Admitted(line["s"], owners, line["p"], line["b"], line["h"], said)
+                entries[rid] = Entry(admitted)
+            elif step == "C" and rid in entries:
+                entries[rid].checkpoint = line["c"]
+            elif step == "U" and rid in entries:
+                entries[rid].used = Used(line["k"], line["c"], line["h"], said)
+            elif step == "H":
+                heirs.append(rid)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            log.warning("%s has a line that was cut short, or is none", path.name)
     return entries, heirs
 
 

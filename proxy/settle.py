@@ -6,6 +6,7 @@ ledger is known to have it.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -131,10 +132,8 @@ class Settler:
         return told.last
 
     def _redrive(self) -> None:
-        try:
+        with contextlib.suppress(JournalError):  # what is settled needs no room
             self._journal.try_again()
-        except JournalError:
-            return
         before = time.monotonic() - REDRIVE_AFTER_S
         late = [rid for rid, at in list(self._sent_at.items())[:REDRIVEN_AT_ONCE] if at < before]
         for rid in late:

@@ -210,3 +210,29 @@ def test_the_number_of_requests_is_bounded(tmp_path: Path, monkeypatch: pytest.M
         mine.admitted("c", ADMITTED)
     mine.confirmed(["a"])
     mine.admitted("c", ADMITTED)
+
+
+def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    """It wrote owners as a list, and what the ledger is told of an end as a text."""
+    (tmp_path / "earlier.journal").write_bytes(
+        b'{"t":"A","r":"x","s":7,"o":["k","o"],"p":"o:pool","b":"","h":9,"e":{"k":"x"}}\n'
+        b'{"t":"U","r":"x","k":"settled","c":5,"h":9,"e":"{}"}\n'
+    )
+    heir = Journal(tmp_path)
+    assert heir.adopt()
+    assert heir.entries["x"].admitted == ADMITTED
+    assert heir.entries["x"].used == USED
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[]", b"5", b"null", b'{"t":"A","r":"y"}', b'{"t":"U","r":"x","k":1}', b"\0\0"]
+)
+def test_a_line_that_is_none_keeps_no_other_from_being_read(tmp_path: Path, line: bytes) -> None:
+    dead = Journal(tmp_path)
+    dead.admitted("x", ADMITTED)
+    os.write(dead._fd, line + b"\n")
+    dead.used("x", USED)
+    die(dead)
+    heir = Journal(tmp_path)
+    assert heir.adopt()
+    assert heir.entries["x"].used == USED
