@@ -26,6 +26,13 @@ MODEL_MAX = 256  # characters of a model's name
 CHOICES_MAX = 128
 OUTPUT_MAX = 10_000_000  # tokens that a client may ask for
 NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
+#: What is read here, and on which a hold depends.
+READ = frozenset(
+    {
+        *("model", "messages", "n", "stream", "stream_options", "user"),
+        *("max_tokens", "max_completion_tokens"),
+    }
+)
 _job_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _amount = re.compile(rb"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?").fullmatch
 END_USER_MAX = 256  # characters that are kept of `user`
@@ -41,6 +48,7 @@ def chat(
 ) -> Call:
     """A chat completion, as far as it must be understood here; the provider judges the rest."""
     fields = read_object(body, settings)
+    _check_spelling(fields)
     model = _model(fields)
     messages = fields.get("messages")
     if messages is None:
@@ -128,6 +136,16 @@ def _deeper_than(value: Any, limit: int) -> bool:
             return False
         level = inner
     return True
+
+
+def _check_spelling(fields: Mapping[str, Any]) -> None:
+    """Some providers read names whatever their case: they would find a second model or maximum."""
+    names = "".join(fields)
+    if names.isascii() and names.islower():
+        return
+    for name in fields:
+        if name not in READ and (meant := name.casefold()) in READ:
+            raise FieldInvalid(meant, name=name, why=f"write it as `{meant}`")
 
 
 def _model(fields: Mapping[str, Any]) -> str:

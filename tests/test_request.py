@@ -319,3 +319,14 @@ def test_a_good_body_with_any_damage_is_an_error_or_a_call(
         chat(good[:start] + junk + good[start + length :])
     except OpsError as problem:
         told(problem)
+
+
+@pytest.mark.parametrize(
+    "name", ["Model", "MAX_TOKENS", "N", "\u017ftream", "Max_Completion_tokens"]
+)
+def test_a_name_that_some_provider_reads_as_another_is_refused(name: str) -> None:
+    """Readers that look at no case would take a second model, or a larger maximum, from it."""
+    problem = refusal(orjson.dumps({**LEAST, "max_tokens": 5, name: 7}))
+    assert isinstance(problem, FieldInvalid)
+    assert problem.param == name.casefold()
+    assert call(Future=1, KEY=2).fields["Future"] == 1
