@@ -3,6 +3,7 @@ named time. Looks from outside, with plain clients.
 """
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 
@@ -66,7 +67,18 @@ async def _look(stage: Stage) -> tuple[str, str]:
     late = sum(adjseq[shard] != seq for shard, seq in outseq.items())
     if late:
         busy.append(f"the outbox of {late} shards")
+    if left := _journalled(stage):
+        busy.append(f"{left} bytes of journals")
     return books, ", ".join(busy)
+
+
+def _journalled(stage: Stage) -> int:
+    """Bytes that proxies still have to tell the ledger, living or dead: at rest there are none."""
+    size = 0
+    for path in stage.home.glob("proxies*/journal/*.journal"):
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 async def _books(stage: Stage) -> tuple[str, dict[int, int]]:
