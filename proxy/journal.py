@@ -9,7 +9,6 @@ needs no room, so a disk that dead workers have filled becomes free again.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
@@ -20,11 +19,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from proxy import locked
+
 log = logging.getLogger("opscenter.proxy.journal")
 
 ENTRIES_MAX = 200_000  # requests that are not in the ledger yet; beyond, nothing is admitted
 SLACK_BYTES = 2**20  # of lines that no longer count; an heir would settle them all again
-SUFFIX = ".journal"
+SUFFIX, DRAFT = ".journal", ".draft"
 
 
 class JournalError(Exception):
@@ -89,7 +90,9 @@ class Journal:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / (self.instance + SUFFIX)
-        self._fd = _open(self._path)
+        draft = self._draft()
+        self._fd = locked.create(draft)
+        draft.rename(self._path)
         self._bytes = self._bytes_kept = 0
         self._inherited: dict[str, Legacy] = {}
 
@@ -142,7 +145,7 @@ class Journal:
     def adopt(self) -> Legacy | None:
         """Takes over what one dead worker left, if there is one that left anything."""
         for path in sorted(self._folder.glob("*" + SUFFIX)):
-            if path != self._path and (fd := _lock(path)) is not None:
+            if path != self._path and (fd := locked.take(path)) is not None:
                 legacy = self._inherit(path, fd)
                 if legacy.rids:
                     return legacy
@@ -198,10 +201,14 @@ class Journal:
         os.ftruncate(self._fd, 0)
         self._bytes = self._bytes_kept = 0
 
+    def _draft(self) -> Path:
+        """A file has its name only when it is locked: an heir would take it for a dead worker's."""
+        return self._path.with_suffix(DRAFT)
+
     def _rewrite(self) -> None:
         """The new file is locked and complete before it takes the old one's name."""
-        draft = self._path.with_suffix(".draft")
-        fd = _open(draft)
+        draft = self._draft()
+        fd = locked.create(draft)
         own = ((rid, e) for rid, e in self.entries.items() if rid not in self._inherited)
         data = b"".join(line for rid, entry in own for line in _lines(rid, entry))
         try:
@@ -272,27 +279,5 @@ def _sign(legacy: Legacy, heir: str) -> None:
 
 def _remove(legacy: Legacy) -> None:
     legacy.path.unlink(missing_ok=True)
+    legacy.path.with_suffix(DRAFT).unlink(missing_ok=True)
     os.close(legacy.fd)
-
-
-def _open(path: Path) -> int:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
-
-
-def _lock(path: Path) -> int | None:
-    """The file's descriptor when its worker is dead and nobody else adopts it."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    if not path.exists():  # adopted by another between the two steps
-        os.close(fd)
-        return None
-    return fd

@@ -1,5 +1,6 @@
 """The journal: what a worker leaves when it dies, who takes it over, and what a full disk does."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -47,6 +48,42 @@ def test_a_living_worker_is_not_inherited(tmp_path: Path) -> None:
     assert adopted(other) == 0
     die(living)
     assert adopted(other) == 1
+
+
+def test_a_living_worker_that_writes_anew_is_not_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by one who opened its old file just before: he would take away its new one."""
+    living, other = Journal(tmp_path), Journal(tmp_path)
+    living.admitted("r", ADMITTED)
+    flock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        living._rewrite()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert other.adopt() is None
+    assert [rid for rid, _ in journal.read(living._path)] == ["r"]
+
+
+def test_a_worker_that_begins_is_not_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file has its name only when it is locked; without a name, all in it would be lost."""
+    heir = Journal(tmp_path)
+    flock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        assert heir.adopt() is None
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    beginner = Journal(tmp_path)
+    beginner.admitted("r", ADMITTED)
+    assert [rid for rid, _ in journal.read(beginner._path)] == ["r"]
 
 
 def test_only_one_of_two_heirs_inherits(tmp_path: Path) -> None:
