@@ -1,5 +1,6 @@
 """The report of a run as a page of Markdown, made from its JSON: what was done, and what holds."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -164,8 +165,9 @@ def _verdict(report: Report) -> Iterator[Sequence[str]]:
 def _shown(report: Report) -> list[str]:
     told = [f"- {name}: {text}" for name, texts in report["shown"].items() for text in texts]
     told += [f"- {note}" for note in report["notes"]]
-    ended = report["ended_by_themselves"].items()
-    told += [f"- {name} ended by itself: {', '.join(how)}" for name, how in ended]
+    for name, ends in report["ended_by_themselves"].items():
+        ways = ", ".join(f"{how} ({n})" for how, n in Counter(ends).items())
+        told.append(f"- {name} ended though nobody killed it: {ways}")
     return [*told, ""] if told else []
 
 

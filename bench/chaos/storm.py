@@ -124,22 +124,27 @@ class Storm:
             self._stage.redis_writes_seen()
             died = asyncio.get_running_loop().time()
             await redis.kill()
+            seen = dict(self._stage.lengths)
+            self._stage.lengths.clear()  # a file of the same name begins anew, or is cut now
             if fault.kind == "wipe":
                 _empty(redis.data)
             elif fault.amount and redis.fsync == "everysec":
-                self._lose_tail(redis, died - fault.amount / 1000)
+                self._lose_tail(redis, seen, died - fault.amount / 1000)
             await asyncio.sleep(fault.seconds)
             await redis.begin()
         return True
 
-    def _lose_tail(self, redis: Valkey, since: float) -> None:
+    def _lose_tail(
+        self, redis: Valkey, lengths: dict[str, list[tuple[float, int]]], since: float
+    ) -> None:
         """As if the power had gone: what was written after `since` had not reached the disk."""
         files = sorted((redis.data / "appendonlydir").glob("*.incr.aof"), key=_number)
         if files:
-            seen = self._stage.lengths.get(files[-1].name, [])
-            before = [length for at, length in seen if at <= since]
-            os.truncate(files[-1], before[-1] if before else seen[0][1] if seen else 0)
-            self.done["redis lost its last moments"] += 1
+            seen = lengths.get(files[-1].name, [])
+            before = [length for at, length in seen if at <= since] or [n for _, n in seen[:1]]
+            if before and before[-1] < files[-1].stat().st_size:
+                os.truncate(files[-1], before[-1])
+                self.done["redis lost its last moments"] += 1
 
     def _kill_backend(self, fault: Fault) -> bool:
         """One of Postgres' own processes dies: the server ends all others and recovers."""
