@@ -13,7 +13,7 @@ from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
 from proxy.callers import credential
-from proxy.errors import ClientGone, KeyInvalid, OpsError, Stopping
+from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
 from proxy.hold import output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
@@ -129,6 +129,7 @@ class _Slices:
     """What a stream may still give out before its hold has to grow."""
 
     __slots__ = ("_flow", "_held", "_most", "_request", "reach")
+    reach: int
 
     def __init__(self, flow: Flow, ticket: Ticket, call: Call, outcome: Outcome) -> None:
         self._flow = flow
@@ -142,11 +143,20 @@ class _Slices:
         return credits_text(worst_ucr(0, self._next, self._request[0].price))
 
     async def more(self) -> bool:
-        if not await self._flow.settler.extend(*self._request, self._next):
-            return False
-        self._held += self._next
-        self._look_ahead()
-        return True
+        """Asked early; who is refused then uses up what he holds before he is asked again."""
+        is_last_word = self.reach >= self._held
+        try:
+            extended = await self._flow.settler.extend(*self._request, self._next)
+        except NotReady:
+            if is_last_word:
+                raise
+            extended = False
+        if extended:
+            self._held += self._next
+            self._look_ahead()
+        else:
+            self.reach = self._held
+        return extended or not is_last_word
 
     @property
     def _next(self) -> int:

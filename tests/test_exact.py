@@ -10,6 +10,7 @@ import pytest
 
 from bench.upstream import FakeUpstream
 from control.books.verify import verify
+from proxy.errors import NotReady
 from proxy.scripts import SHARD_KEYS
 from tests.door_stage import HELLO, DoorStage, door, until
 
@@ -79,6 +80,33 @@ async def test_a_stream_whose_credits_end_is_cut_cleanly(
     [row] = await stage.usage()
     assert (row["kind"], row["reason"]) == ("settled", "insufficient_credits")
     assert 0 < row["cost"] <= row["hold"] <= 150_000
+    assert (await stage.pool_in_redis())["h"] == 0
+
+
+async def test_a_stream_uses_up_what_it_holds_before_it_is_refused_more(
+    stage: DoorStage, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked early and told no, or nothing, it goes on to the end of its slice and asks again."""
+    model = await stage.add_model("mock/long", LONG + "&chunk_ms=1", rates=RATES)
+    settler, asked = stage.worker.flow.settler, list[int]()
+    extend, refusals = settler.extend, list[bool | NotReady]([NotReady(), False])
+
+    async def refusing(*words: Any) -> bool:
+        asked.append(words[2].delivered.content_bytes)
+        if not refusals:
+            return await extend(*words)
+        refusal = refusals.pop()
+        if isinstance(refusal, NotReady):
+            raise refusal
+        return refusal
+
+    monkeypatch.setattr(type(settler), "extend", lambda _, *words: refusing(*words))
+    answer = await stage.chat({**HELLO, "model": model, "stream": True})
+    last = orjson.loads(answer.text.split("data: ")[-1])
+    assert last["error"]["code"] == "not_ready"  # at the end of its slice
+    slice_tokens = stage.worker.settings.slice_tokens
+    assert slice_tokens // 2 < asked[0] <= slice_tokens < asked[1]
+    await stage.quiesce()
     assert (await stage.pool_in_redis())["h"] == 0
 
 
