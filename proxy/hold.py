@@ -3,14 +3,16 @@ slice. Pure.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from proxy.pricing import worst_ucr
 from proxy.request import choices_of
 from proxy.types import Call, Model, Price
 
 
-class Hold(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Hold:
     amount_ucr: int
     output_tokens: int  # that it carries
 

@@ -4,6 +4,7 @@ hurt before it is parsed.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -82,7 +83,7 @@ def chat(
 
 def with_maximum(call: Call, tokens: int) -> Call:
     """The same call with a maximum that the client had not named."""
-    return call._replace(lowered_to=tokens, output_max=tokens)
+    return replace(call, lowered_to=tokens, output_max=tokens)
 
 
 def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:

@@ -1,11 +1,9 @@
-"""What crosses the borders between the six steps. Frozen; imports nothing of ours. What is made for
-every request is a named tuple, which is made in a third of a dataclass's time.
-"""
+"""What crosses the borders between the six steps. Frozen, slotted; imports nothing of ours."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -101,7 +99,8 @@ class Meter:
     limit: int = 0
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Level:
     """How full a meter is."""
 
     limit: int | None  # of a pool none: its credits are all there is
@@ -206,7 +205,8 @@ class Delivered(Protocol):
 # One request -----------------------------------------------------------------------
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Call:
     """A request as it came in, parsed as far as admission needs it."""
 
     rid: str
@@ -231,7 +231,8 @@ class Job:
     ceiling_ucr: int | None  # None: as it was set before
 
 
-class Ticket(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ticket:
     """What a request holds, in the proxy's memory."""
 
     rid: str
