@@ -81,8 +81,8 @@ class Worker:
         for keeper in keepers:
             keeper.add_done_callback(self._keeper_ended)
         await self._first_ready()
-        self._settle_down()
-        if signals:
+        if signals:  # the process is ours alone
+            self._settle_down()
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
         try:
