@@ -78,9 +78,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._due.clear()
         self._writable.set()
-        if self._player is not None:
+        if self._player is None or self._player.done():
+            self._open.discard(self)
+        else:  # it still has to write its bill
+            self._player.add_done_callback(lambda _: self._open.discard(self))
             self._player.cancel()
-        self._open.discard(self)
         self._lost.set()
 
     async def drop(self) -> None:

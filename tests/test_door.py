@@ -51,6 +51,7 @@ async def test_a_stream_that_the_drain_cuts_says_so_and_is_charged_so_far(
         answer = await asking
         assert '"code":"stopping"' in answer.text
         await until(lambda: not stage.worker.flow.settler.running)
+        await until(lambda: not fake.connections)  # it has written its bill
     await stage.quiesce()
     [row] = await stage.usage()
     assert row["reason"] == "stopping"

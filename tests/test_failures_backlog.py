@@ -97,7 +97,7 @@ async def test_postgres_may_be_away_while_requests_are_served(
     stage: DoorStage, database: Postgres
 ) -> None:
     """Usage is kept in the streams; when it is back, it is booked once, without a restart."""
-    async with draining(stage, database) as log:
+    async with draining(stage, database):
         assert (await stage.chat()).status_code == 200
         await stage.worker.flow.settler.drain(10)
         await until_waiting(stage, 0)
@@ -112,7 +112,6 @@ async def test_postgres_may_be_away_while_requests_are_served(
         await until_waiting(stage, 0)
     assert await balance(stage) == GRANT - 6 * COST
     assert len(await stage.usage()) == 6
-    assert "the drain goes on" in log.read_text()
     await agreed(stage)
 
 
