@@ -3,6 +3,7 @@ Redis; the control plane's API and a drain in this process, the fake provider to
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -53,6 +54,14 @@ class Node:
 
     def kill_a_worker(self) -> None:
         os.kill(self.workers()[0], signal.SIGKILL)
+
+    def kill_whole(self) -> None:
+        """The supervisor first, so that nothing is started again."""
+        workers = self.workers()
+        self.process.kill()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 @dataclass

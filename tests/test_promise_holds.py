@@ -21,7 +21,7 @@ from tests.door_stage import HELLO, DoorStage, door
 from tests.fleet_stage import CENT, Fleet, fleet, told, until
 
 RATES = {"input": 0, "output": 1_000_000_000}
-LEASE_S, REAP_S = 4.0, 1.0  # of the fleet's settings, and how often the reaper looks
+FREED_WITHIN_S = 15.0  # as promised, on a busy machine too
 SLOTS = 3
 ROUNDS = 400
 
@@ -145,11 +145,12 @@ async def test_p15_slots(here: Fleet, journal: str) -> None:
     assert before["h"] > 0
     begun = time.monotonic()
     if journal == "lost with its machine":
-        here.nodes[0].process.kill()
-    here.nodes[0].kill_a_worker()
+        here.nodes[0].kill_whole()
+    else:
+        here.nodes[0].kill_a_worker()
     await asyncio.gather(*waiting, return_exceptions=True)
     await until(lambda: _admitted(here, key))
-    assert time.monotonic() - begun < LEASE_S + 2 * REAP_S + 2.0  # two seconds for a busy machine
+    assert time.monotonic() - begun < FREED_WITHIN_S
     await here.verified()
     assert (await here.counts())["h"] == 0
     kinds = [row["kind"] for row in await here.usage() if row["model"] == "mock/wait"]
@@ -176,7 +177,7 @@ async def test_p02_no_phantom_after_a_death_in_a_stream(here: Fleet) -> None:
                     here.nodes[0].kill_a_worker()
     died = time.monotonic()
     await here.rest()
-    assert time.monotonic() - died < LEASE_S + 2 * REAP_S + 2.0
+    assert time.monotonic() - died < FREED_WITHIN_S
     await here.verified()
     [row] = [row for row in await here.usage() if row["model"] == model]
     assert row["kind"] == "orphan"

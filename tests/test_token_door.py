@@ -94,7 +94,7 @@ async def test_suspending_a_person_ends_tokens_and_what_runs_by_them(here: Fleet
         assert (await here.api.at_home.post(path)).status == 200
         await refused(here, token)
         assert b"error" in await end
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 5.0  # and on a busy machine
     await here.verified()
 
 
