@@ -31,6 +31,7 @@ from cryptography.fernet import Fernet, MultiFernet
 from bench import machine
 from control.machine import servers
 from proxy import keys, request
+from proxy.declared import load
 from proxy.errors import InsufficientCredits
 from proxy.flow import Flow
 from proxy.ids import request_id
@@ -38,7 +39,7 @@ from proxy.keyfile import KeyFile
 from proxy.keys import SHARDS
 from proxy.metrics import in_memory
 from proxy.scripts import SHARD_KEYS
-from proxy.settings import Settings, load
+from proxy.settings import Settings
 from proxy.types import Model, Price
 from proxy.worker import build
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from control.machine import servers
-from proxy import settings as proxy_settings
+from proxy import declared
+from proxy.declared import setting
 from proxy.settings import Settings as ProxySettings
-from proxy.settings import setting
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -94,7 +94,7 @@ class ControlSettings(ProxySettings):
 
 def load(environ: Mapping[str, str]) -> ControlSettings:
     """Both planes' settings; raises SettingsError with the name and what would do."""
-    return proxy_settings.load(ControlSettings, environ)
+    return declared.load(ControlSettings, environ)
 
 
 def _names(text: str) -> frozenset[str]:

@@ -21,9 +21,10 @@ from control.cli import app
 from control.hosting.living import PluginRefused
 from control.settings import ControlSettings
 from plugins.access import access_of
+from proxy.declared import default_of, env_name
 from proxy.errors import CallerError, LimitError, OpsError, UpstreamError, leaves
 from proxy.metrics import FAMILIES, PREFIX
-from proxy.settings import Settings, default_of, env_name
+from proxy.settings import Settings
 
 FOLDER: Final = Path(__file__).parent
 WIDTH: Final = 96  # columns of a help page

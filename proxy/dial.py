@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
+from proxy.declared import SettingsError
 from proxy.egress import Hop
 from proxy.incoming import Unreachable
-from proxy.settings import SettingsError
 
 ADDRESSES_MAX = 8  # of one name
 STAGGER_S = 0.25  # an address that is silent for so long gets company

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy import children, listen, settings
+from proxy import children, listen
+from proxy.declared import SettingsError, load
 from proxy.fleet import Fleet, Process
 from proxy.settings import Settings
 
@@ -181,8 +182,8 @@ def prepare_process() -> None:
 
 def main() -> int:
     try:
-        wanted = settings.load(Settings, os.environ, strict=False)
-    except settings.SettingsError as problem:
+        wanted = load(Settings, os.environ, strict=False)
+    except SettingsError as problem:
         print(problem, file=sys.stderr)
         return 2
     logging.basicConfig(level=wanted.log_level.upper(), format="%(asctime)s %(name)s %(message)s")

@@ -16,6 +16,7 @@ import uvloop
 from proxy.address import RedisUrlError
 from proxy.admit import Admission
 from proxy.cluster import Redis
+from proxy.declared import SettingsError, load
 from proxy.door import Door
 from proxy.flow import Flow
 from proxy.http1 import Client
@@ -23,7 +24,7 @@ from proxy.journal import Journal
 from proxy.keyfile import KeyFile, KeyFileError
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
 from proxy.serve.server import Server
-from proxy.settings import Settings, SettingsError, load
+from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.shards import Shards
 from proxy.snapshot import Current

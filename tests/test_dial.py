@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from proxy import dial
+from proxy.declared import SettingsError
 from proxy.dial import AddressInfo
 from proxy.http1 import TooLate, Unreachable
-from proxy.settings import SettingsError
 from tests.http_stage import (
     OK,
     PATIENCE_S,

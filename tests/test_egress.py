@@ -4,8 +4,8 @@ from base64 import b64encode
 
 import pytest
 
+from proxy.declared import SettingsError
 from proxy.egress import Egress, Hop
-from proxy.settings import SettingsError
 
 BOTH = {"HTTPS_PROXY": "http://secure.test:3128", "HTTP_PROXY": "http://plain.test:8080"}
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from proxy import settings
+from proxy import declared, settings
 from proxy.address import Address
-from proxy.settings import LOG_LEVELS, Settings, SettingsError, load
+from proxy.declared import SettingsError, load
+from proxy.settings import LOG_LEVELS, Settings
 
 
 def read(home: Path, text: str | bytes = "", **environ: str) -> Settings:
     if text:
         content = text.encode() if isinstance(text, str) else text
-        (home / settings.FILE_NAME).write_bytes(content)
+        (home / declared.FILE_NAME).write_bytes(content)
     return load(Settings, {"OPSCENTER_HOME": str(home), **environ})
 
 
@@ -82,7 +83,7 @@ def test_a_file_that_cannot_be_used_is_told_with_its_line(
 
 
 def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / settings.FILE_NAME).mkdir()
+    (tmp_path / declared.FILE_NAME).mkdir()
     assert "cannot be read" in refused(tmp_path)
 
 

@@ -44,9 +44,9 @@ while not over:
 """
 START = """
 import logging, os, sys
-from proxy import settings, supervisor
+from proxy import declared, settings, supervisor
 logging.basicConfig(level="INFO")
-wanted = settings.load(settings.Settings, os.environ)
+wanted = declared.load(settings.Settings, os.environ)
 sys.exit(supervisor.run(wanted, [sys.executable, sys.argv[1]]))
 """
 

@@ -164,7 +164,7 @@ def _foreign(status: int) -> str:
 
 def settings() -> "ControlSettings":
     from control.settings import load
-    from proxy.settings import SettingsError
+    from proxy.declared import SettingsError
 
     try:
         return load(os.environ)

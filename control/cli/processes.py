@@ -44,12 +44,13 @@ def proxy() -> None:
 
     Needs OPSCENTER_REDIS_URL and the proxy key file (`opscenter secrets proxy-file`).
     """
-    from proxy import settings as proxy_settings
     from proxy import supervisor
+    from proxy.declared import SettingsError, load
+    from proxy.settings import Settings
 
     try:
-        wanted = proxy_settings.load(proxy_settings.Settings, os.environ, strict=False)
-    except proxy_settings.SettingsError as problem:
+        wanted = load(Settings, os.environ, strict=False)
+    except SettingsError as problem:
         raise Failed(str(problem)) from None
     _check_form(wanted.redis_url)
     raise typer.Exit(supervisor.run(wanted))

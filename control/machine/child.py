@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Final
 
 from control import settings
-from proxy.settings import SettingsError
+from proxy.declared import SettingsError
 
 MODULES: Final = {"control": "control.main", "drain": "control.books.drain"}
 EX_CONFIG: Final = 78

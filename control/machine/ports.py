@@ -10,7 +10,7 @@ from typing import Final
 
 from control.settings import ControlSettings
 from proxy import listen
-from proxy.settings import PREFIX
+from proxy.declared import PREFIX
 
 ASK_SECONDS_MAX: Final = 2.0
 HEAD_BYTES_MAX: Final = 8192

@@ -15,7 +15,8 @@ from control.machine.embedded.base import Escalation, ServerError
 from control.settings import ControlSettings
 from proxy import children
 from proxy.backoff import Backoff
-from proxy.settings import PREFIX, Settings, env_name
+from proxy.declared import PREFIX, env_name
+from proxy.settings import Settings
 
 log = logging.getLogger("opscenter.control.machine.processes")
 
