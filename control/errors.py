@@ -35,6 +35,15 @@ class LoginInvalid(CallerError):
     kind = "authentication_error"
 
 
+class PersonUnknown(CallerError):
+    """Your identity provider names you {name}, and nobody active here has that e-mail. Ask an
+    administrator to add you with `opscenter user create`."""
+
+    status = 403
+    code = "person_unknown"
+    kind = "permission_error"
+
+
 class LoginsTooMany(LimitError):
     """Too many failed sign-ins from this address or for this e-mail. Wait {seconds} seconds."""
 
@@ -168,6 +177,15 @@ class AuditUnavailable(OpsError):
 
     status = 503
     code = "audit_unavailable"
+    retry_after_s = 5
+
+
+class IdentityProviderAway(OpsError):
+    """Your identity provider's keys are not known yet, so its token cannot be checked. Try again in
+    a moment; `opscenter doctor` shows why they cannot be fetched."""
+
+    status = 503
+    code = "identity_provider_away"
     retry_after_s = 5
 
 

@@ -19,6 +19,7 @@ from control.app import CORE, Swap, create_app
 from control.books.publish import Publisher
 from control.database import AWAY, DatabaseError, connect_patiently
 from control.edge import Edge
+from control.idp import Idp
 from control.lifecycle import Lifecycle
 from control.listen import StartError, listening, serve_both, signals
 from control.logins import Logins
@@ -62,6 +63,7 @@ async def serve(settings: ControlSettings, stop: asyncio.Event | None = None) ->
             keepers = [
                 asyncio.create_task(keep_snapshot(state), name="keep-snapshot"),
                 asyncio.create_task(keep_tidy(state), name="keep-tidy"),
+                asyncio.create_task(state.idp.keep(), name="keep-idp"),
             ]
             try:
                 with signals(stop):
@@ -97,6 +99,7 @@ async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[S
             passwords=Passwords(settings.password_parallel),
             logins=Logins(settings.login_tries_max, settings.login_window_s),
             tokens=tokens,
+            idp=Idp(settings),
         )
     finally:
         await redis.close()

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from control.machine import servers
 from proxy import declared
-from proxy.declared import setting
+from proxy.declared import SettingsError, setting
 from proxy.settings import Settings as ProxySettings
 
+OUR_ISSUER = "opscenter"  # of the tokens that are made here
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -45,6 +47,17 @@ class ControlSettings(ProxySettings):
     session_hours: int = setting(12, "A sign-in ends after this.", 1, 720)
     session_idle_minutes: int = setting(30, "A sign-in ends when unused for this long.", 1, 43_200)
     token_minutes: int = setting(15, "A token of /api/v1/auth/token ends after this.", 1, 1440)
+    idp_issuer: str = setting(
+        "", "`iss` of your identity provider's tokens, which /api/v1/auth/token takes. Empty: none."
+    )
+    idp_audience: str = setting("", "`aud` of these tokens: what the provider knows us by.")
+    idp_jwks_url: str = setting("", "Where the provider shows its public keys: https://...")
+    idp_claim: str = setting(
+        "email", "Which claim holds a person's e-mail; `email` counts only when it is verified."
+    )
+    idp_organisation_claim: str = setting(
+        "", "Which claim holds the id of the organisation to act in. Empty: none does."
+    )
     login_tries_max: int = setting(
         10, "Failed sign-ins per address and per e-mail in login_window_s.", 1, 1000
     )
@@ -61,6 +74,11 @@ class ControlSettings(ProxySettings):
         256, "Requests that the control API serves at one time; then 503.", 1, 100_000
     )
     control_stop_s: int = setting(10, "Longest wait for running requests at the end.", 1, 600)
+
+    def __post_init__(self) -> None:
+        ProxySettings.__post_init__(self)
+        if self.idp_issuer:
+            _check_idp(self)
 
     @property
     def proxy(self) -> ProxySettings:
@@ -95,6 +113,24 @@ class ControlSettings(ProxySettings):
 def load(environ: Mapping[str, str]) -> ControlSettings:
     """Both planes' settings; raises SettingsError with the name and what would do."""
     return declared.load(ControlSettings, environ)
+
+
+def _check_idp(given: ControlSettings) -> None:
+    """A token made for anybody else would let in here, so none of them may be left out."""
+    if not given.idp_audience or not given.idp_claim:
+        raise SettingsError("With OPSCENTER_IDP_ISSUER set OPSCENTER_IDP_AUDIENCE and _CLAIM too.")
+    if given.idp_issuer == OUR_ISSUER:
+        raise SettingsError(f"OPSCENTER_IDP_ISSUER is {OUR_ISSUER!r}, as whom our tokens are made.")
+    url = given.idp_jwks_url
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    at_home = host in ("localhost", "127.0.0.1", "::1")
+    has_login = parts.username or parts.password if host else None
+    if not host or has_login or parts.scheme not in (("http", "https") if at_home else ("https",)):
+        raise SettingsError("OPSCENTER_IDP_JWKS_URL is no https://host/path without a user.")
 
 
 def _names(text: str) -> frozenset[str]:

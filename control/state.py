@@ -7,6 +7,7 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 
 from control.database import Pool
+from control.idp import Idp
 from control.logins import Logins
 from control.passwords import Passwords
 from control.secrets import Box
@@ -54,6 +55,7 @@ class State:
     passwords: Passwords
     logins: Logins
     tokens: TokenKeys = field(repr=False)
+    idp: Idp
     counters: Counters = field(default_factory=Counters)
 
 

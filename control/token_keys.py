@@ -19,10 +19,12 @@ from control import sql
 from control.database import ACQUIRE_TIMEOUT_S, Connection, Pool
 from control.errors import TokenKeyLost
 from control.secrets import Secrets
-from proxy.tokens import ALGORITHM, LEEWAY_S, issuers_of, verify
+from control.settings import OUR_ISSUER
+from proxy.errors import TokenInvalid
+from proxy.tokens import ALGORITHM, LEEWAY_S, issuer_named, issuers_of, verify
 from proxy.types import Issuers, Token
 
-ISSUER = AUDIENCE = "opscenter"
+ISSUER = AUDIENCE = OUR_ISSUER
 KNOWN_BEFORE_S = 30  # a new key is published for so long before it signs
 
 
@@ -100,6 +102,14 @@ class TokenKeys:
 
     def _public(self, version: int) -> bytes:
         return self._private(version).public_key().public_bytes_raw()
+
+
+def is_ours(text: str) -> bool:
+    """Whether it says so; nothing is decided by it but which sentence is told."""
+    try:
+        return issuer_named(text) == ISSUER
+    except TokenInvalid:
+        return False
 
 
 def published(rows: Sequence[asyncpg.Record]) -> dict[str, Any]:

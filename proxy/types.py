@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 Network = IPv4Network | IPv6Network
+TokenKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 # The world as the control plane published it ------------------------------------
 
@@ -70,7 +73,8 @@ class Issuer:
 
     name: str
     audience: str
-    keys: Mapping[str, Ed25519PublicKey]
+    keys: Mapping[str, TokenKey]
+    foreign: bool = False  # a company's own identity provider
 
 
 Issuers = Mapping[str, Issuer]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.control_stage import Reply, Stage
-from tests.fleet_stage import CENT, Fleet, fleet, told
+from tests.fleet_stage import CENT, Fleet, fleet, told, until
 
 TOKEN, LOGIN, ME = "/api/v1/auth/token", "/api/v1/auth/login", "/api/v1/auth/me"
 TEN: dict[str, Any] = {"max_tokens": 10}
@@ -114,8 +114,22 @@ async def test_a_persons_budget_holds_for_tokens(here: Fleet) -> None:
     assert told(await here.chat(CENT, token, **TEN)) == "200"
     await here.pool.execute("UPDATE membership SET budget_ucr = 1 WHERE person = $1", person)
     [row] = await here.pool.fetch("SELECT id FROM sign_in WHERE person = $1", person)
-    assert await here.api.state.publisher.sign_in(row["id"]) in (True, False)
+    assert await here.api.state.publisher.sign_in(row["id"])
     assert told(await here.chat(CENT, token, **TEN)) == "429 budget_reached"
+
+
+async def test_a_redis_that_lost_all_gets_the_sign_ins_back(here: Fleet) -> None:
+    """From the ledger's database, as it does the keys."""
+    token = await with_password(here)
+    await here.redis.command("FLUSHDB")
+    assert await here.api.state.publisher.snapshot()
+
+    async def works() -> bool:
+        return told(await here.chat(CENT, token, **TEN)) == "200"
+
+    await until(works)
+    assert (await here.api.of(token).post("/api/v1/auth/logout")).status == 204
+    await refused(here, token)
 
 
 async def test_who_may_make_no_keys_may_only_look(here: Fleet) -> None:

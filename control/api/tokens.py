@@ -1,6 +1,7 @@
 """Tokens (JWT) for the door and for this API: made for a password, a session or an API key."""
 
 import secrets
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -16,9 +17,10 @@ from control.api.shapes import Email, Field, Input, Output, PlatformAdmin
 from control.api.write import Act, Change, Done, audit, publish, write
 from control.auth import bearer, gate, is_token
 from control.database import ACQUIRE_TIMEOUT_S, Connection
-from control.errors import CredentialInvalid, Invalid, SetupMissing, Suspended
+from control.errors import CredentialInvalid, Invalid, PersonUnknown, SetupMissing, Suspended
 from control.passwords import LENGTH_MAX
 from control.state import LOCAL, State, state_of
+from control.token_keys import is_ours
 from plugins.access import Access, Caller, public
 from proxy import keys
 from proxy.callers import mark
@@ -93,8 +95,9 @@ async def rotate_token_keys(request: Request, caller: PlatformAdmin) -> Response
 
 @router.post("/api/v1/auth/token", dependencies=[public()], response_model=TokenMade)
 async def make_token(request: Request, given: TokenWanted | None = None) -> TokenMade:
-    """Changes a password, a session or an API key for a token that the door and this API take
-    as `Authorization: Bearer`. One made with an API key may what the key may, and ends with it."""
+    """Changes a password, a session, an API key or a token of the company's identity provider for
+    a token that the door and this API take as `Authorization: Bearer`. One made with an API key
+    may what the key may, and ends with it."""
     given = given or TokenWanted()
     if given.email is not None and given.password is not None:
         login = Login(email=given.email, password=given.password)
@@ -103,10 +106,7 @@ async def make_token(request: Request, given: TokenWanted | None = None) -> Toke
         return await _for_person(request, given, (await gate(request, ANYBODY)).person)
     text = bearer(request)
     if is_token(text):
-        raise Invalid(
-            why="A token is not renewed with a token. Send a session, an API key, or e-mail and "
-            "password."
-        )
+        return await _exchanged(request, given, text)
     caller = await gate(request, ANYBODY)
     key = keys.parse(text)
     if key is not None:
@@ -128,11 +128,40 @@ async def _for_key(
         if row is None:
             raise CredentialInvalid
         digest, pepper = row["digest"], row["pepper"]
-        if state.keys.digest(key.text, pepper) != digest:
+        if pepper not in state.keys.peppers or state.keys.digest(key.text, pepper) != digest:
             digest = row["old_digest"]
         await audit(conn, caller.actor, Act("token", f"key:{key.kid}", caller.organisation))
         place = {"organisation": row["organisation"], "person": row["person"], "shard": key.shard}
         return await _made(conn, state, place, key.kid, mark(digest), state.tokens.life_s)
+
+
+# With a token of the company's identity provider -----------------------------------------
+
+
+async def _exchanged(request: Request, given: TokenWanted, text: str) -> TokenMade:
+    """Once ended, the same token of the provider begins no further session."""
+    state, query, now_s = state_of(request), sql.load(), time.time()
+    if not state.idp.is_set or is_ours(text):
+        raise Invalid(
+            why="A token is not renewed with a token. Send a session, an API key, or e-mail and "
+            "password."
+        )
+    named = state.idp.named(text, now_s)
+    if named.organisation is not None and given.organisation not in (None, named.organisation):
+        raise CredentialInvalid
+    given = given.model_copy(update={"organisation": named.organisation or given.organisation})
+    person = await state.pool.fetchval(query["person_named"], named.email)
+    if person is None:
+        raise PersonUnknown(name=named.email)
+    session, left_s = _session_of(text), max(int(named.ends - now_s), 1)
+    await state.pool.execute(query["session_of_token"], session, person, left_s)
+    return await _for_person(request, given, person, session)
+
+
+def _session_of(text: str) -> bytes:
+    """By what is signed: a signature can be written in several ways. The line break keeps it from
+    being anything that could be shown as a session's own token."""
+    return session_digest(f"idp\n{text.rpartition('.')[0]}")
 
 
 # For a person: the token stands for a sign-in --------------------------------------------

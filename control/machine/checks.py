@@ -18,6 +18,8 @@ import asyncpg
 
 from control import migrate, store
 from control.database import AWAY
+from control.fetch import FetchError
+from control.idp import Idp
 from control.machine import reach, redis_health
 from control.machine.finding import Finding, fail, ok, warn
 from control.settings import ControlSettings
@@ -123,6 +125,18 @@ async def key_file(settings: ControlSettings) -> list[Finding]:
     if problem:
         return [warn("secrets", problem, "It is made at the first start (`opscenter up`).")]
     return [ok("secrets", "the proxy key file is that of the root key")]
+
+
+async def identity_provider(settings: ControlSettings) -> list[Finding]:
+    if not settings.idp_issuer:
+        return []
+    idp = Idp(settings)
+    try:
+        await idp.refresh()
+    except FetchError as problem:
+        cure = "Correct OPSCENTER_IDP_JWKS_URL; its tokens are refused while there are no keys."
+        return [fail("identity provider", str(problem), cure)]
+    return [ok("identity provider", f"shows {idp.keys} keys that tokens may be signed with")]
 
 
 # The servers -------------------------------------------------------------------------
@@ -240,6 +254,7 @@ CHECKS: tuple[Check, ...] = (
     disk,
     open_files,
     key_file,
+    identity_provider,
     redis,
     postgres,
     ports,

@@ -45,6 +45,17 @@ SELECT id FROM sign_in WHERE person = $1 AND expires_at > now()
 -- name: sign_in_prune
 DELETE FROM sign_in WHERE expires_at <= now() - interval '1 day'
 
+-- name: person_named
+-- A program's account never signs in.
+SELECT id FROM person WHERE email = $1 AND status = 'active' AND NOT service
+
+-- name: session_of_token
+-- One per token of the identity provider; not again where it was ended before its time.
+INSERT INTO session (digest, person, expires_at)
+SELECT $1, $2, now() + make_interval(secs => $3)
+WHERE NOT EXISTS (SELECT FROM sign_in WHERE session = $1)
+ON CONFLICT (digest) DO NOTHING
+
 -- name: session_expires
 -- Held until the sign-in stands: whoever ends the session then finds it.
 SELECT expires_at FROM session WHERE digest = $1 AND expires_at > now() FOR SHARE

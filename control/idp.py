@@ -1,0 +1,154 @@
+"""A company's own identity provider: its public keys, and whom a token of it names.
+
+Keys are fetched beside the requests, never by one; a provider that is away leaves the last ones in
+force for a while. Where they are is a setting: nothing that a token says is ever followed.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from control.errors import IdentityProviderAway
+from control.fetch import FetchError, fetch
+from control.settings import ControlSettings
+from proxy.dial import trust
+from proxy.errors import TokenInvalid
+from proxy.tokens import UNKNOWN_KEY, algorithm_of, genuine, issuer_named, key_of
+from proxy.types import Issuer, Issuers, TokenKey
+
+log = logging.getLogger("opscenter.control.idp")
+
+EVERY_S, AGAIN_S = 300.0, 15.0  # AGAIN: after a failure, or for a key that nobody knows
+KEPT_S = 24 * 3600.0  # keys that could not be fetched anew may have been withdrawn
+ANSWER_MAX, KEYS_MAX = 256 * 1024, 50  # bytes, keys
+KID_MAX, EMAIL_MAX = 200, 320  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a genuine token says: who, where if it tells that, and when it ends."""
+
+    email: str
+    organisation: UUID | None
+    ends: int
+
+
+class Idp:
+    """Empty until the first keys came, and for ever where none is set."""
+
+    def __init__(self, settings: ControlSettings) -> None:
+        self._settings = settings
+        self._tls = trust(settings.upstream_ca_file)
+        self._issuers: Issuers = {}
+        self._fetched_at = 0.0
+        self._unknown_key = asyncio.Event()
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self._settings.idp_issuer)
+
+    @property
+    def keys(self) -> int:
+        """How many there are."""
+        return sum(len(issuer.keys) for issuer in self._issuers.values())
+
+    def named(self, text: str, now_s: float) -> Named:
+        """What a token says, once it has been found to be genuine."""
+        if not self._issuers and issuer_named(text) == self._settings.idp_issuer:
+            raise IdentityProviderAway
+        try:
+            _, claims = genuine(text, self._issuers, now_s)
+        except TokenInvalid as problem:
+            if problem.detail.get("why") == UNKNOWN_KEY:
+                self._unknown_key.set()
+            raise
+        return Named(self._email(claims), self._organisation(claims), claims["exp"])
+
+    def _email(self, claims: dict[str, Any]) -> str:
+        claim = self._settings.idp_claim
+        name = claims.get(claim)
+        if not isinstance(name, str) or not _is_email(name):
+            raise TokenInvalid(why=f"its `{claim}` is no e-mail")
+        if claim == "email" and claims.get("email_verified") is not True:
+            raise TokenInvalid(why="its issuer has not verified the e-mail")
+        return name.lower()
+
+    def _organisation(self, claims: dict[str, Any]) -> UUID | None:
+        claim = self._settings.idp_organisation_claim
+        if not claim or claim not in claims:
+            return None
+        try:
+            return UUID(claims[claim])
+        except (ValueError, TypeError, AttributeError):
+            raise TokenInvalid(why=f"its `{claim}` is no organisation's id") from None
+
+    async def keep(self) -> None:
+        """Fetches the keys from time to time, sooner when a token was signed by an unknown one."""
+        told = ""
+        while self.is_set:
+            problem, pause_s = "", EVERY_S
+            self._unknown_key.clear()
+            try:
+                await self.refresh()
+            except FetchError as away:
+                problem, pause_s = str(away), AGAIN_S
+                self._forget_old()
+            if problem != told:
+                log.warning("identity provider: %s", problem or "its keys are there again")
+            told = problem
+            await asyncio.sleep(AGAIN_S)  # whoever shows unknown keys cannot hurry us
+            try:
+                await asyncio.wait_for(self._unknown_key.wait(), pause_s - AGAIN_S)
+            except TimeoutError:
+                continue
+
+    async def refresh(self) -> None:
+        given = self._settings
+        try:
+            keys = _keys(await fetch(given.idp_jwks_url, self._tls, ANSWER_MAX))
+        except FetchError as problem:
+            raise FetchError(f"no keys from {given.idp_jwks_url}: {problem}") from None
+        issuer = Issuer(given.idp_issuer, given.idp_audience, keys, foreign=True)
+        self._issuers, self._fetched_at = {issuer.name: issuer}, time.monotonic()
+
+    def _forget_old(self) -> None:
+        if time.monotonic() - self._fetched_at > KEPT_S:
+            self._issuers = {}
+
+
+def _is_email(name: str) -> bool:
+    """Letters of other alphabets may become ours when they are made small."""
+    plain = name.isascii() and name.isprintable()
+    return plain and "@" in name and 3 <= len(name) <= EMAIL_MAX
+
+
+def _keys(body: bytes) -> dict[str, TokenKey]:
+    """Those that sign tokens in a way that we check; a set without any is a mistake."""
+    try:
+        listed = orjson.loads(body)["keys"][:KEYS_MAX]
+    except (ValueError, KeyError, TypeError):
+        raise FetchError("what it shows is no set of keys") from None
+    found = {kid: key for one in listed if (kid := _kid(one)) and (key := _key(one))}
+    if not found:
+        raise FetchError("none of the keys that it shows has an id and is of RS256, ES256 or EdDSA")
+    return found
+
+
+def _kid(jwk: Any) -> str:
+    kid = jwk.get("kid") if isinstance(jwk, dict) else None
+    return kid if isinstance(kid, str) and len(kid) <= KID_MAX else ""
+
+
+def _key(jwk: dict[str, Any]) -> TokenKey | None:
+    if jwk.get("use", "sig") != "sig":
+        return None
+    try:
+        key = key_of(jwk)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return key if jwk.get("alg", algorithm_of(key)) == algorithm_of(key) else None
