@@ -9,7 +9,7 @@ import orjson
 
 from proxy.scripts import SHARD_KEYS
 from proxy.shards import RawRecord
-from proxy.types import KeyRecord, Meter, Names, Network, OldSecret, OrganisationRecord
+from proxy.types import KeyRecord, Meter, Names, Network, OldSecret, OrganisationRecord, Window
 
 
 def is_good(key: RawRecord) -> bool:
@@ -60,7 +60,31 @@ def _old(body: Mapping[str, Any] | None) -> OldSecret | None:
 
 def _meters(shard: int, rows: Sequence[Any]) -> tuple[Meter, ...]:
     prefix = SHARD_KEYS[shard].prefix
-    return tuple(
-        Meter(prefix + owner.encode(), name.encode(), unit, label, limit)
-        for owner, name, unit, label, limit in rows
-    )
+    meters = [_meter(prefix, *row) for row in rows]
+    meters = [m for m in meters if _is_known(m)]
+    return tuple(meters)
+
+
+def _meter(
+    prefix: bytes,
+    owner: str,
+    name: str,
+    unit: str,
+    label: str,
+    limit: int,
+    narrowed: Mapping[str, Any] | None = None,
+) -> Meter:
+    told = narrowed or {}
+    named = (prefix + owner.encode(), name.encode(), unit, label, limit)
+    return Meter(*named, _window(told.get("window")), told.get("model"))
+
+
+def _window(told: Mapping[str, Any] | None) -> Window | None:
+    if told is None:
+        return None
+    return Window(told["kind"], told.get("ms", 0), told.get("zone", ""), told.get("anchor", 1))
+
+
+def _is_known(meter: Meter) -> bool:
+    is_narrowed = meter.window or meter.model or meter.label == "end_user"
+    return meter.unit in ("pool", "ucr", "slot") and not is_narrowed

@@ -93,14 +93,28 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The time that a meter counts in."""
+
+    kind: str  # `rolling`: any span of `ms`; `day`, `week`, `month`: of the calendar of `zone`
+    ms: int = 0
+    zone: str = ""
+    anchor: int = (
+        1  # first day: of a week 1 Monday to 7 Sunday, of a month 1 to 31, at most its last
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
     """Something that can refuse a request: a field group of its owner's hash in Redis."""
 
     owner: bytes  # the hash's key
-    name: bytes  # `pool`, `bud`, `par`
+    name: bytes  # `pool`, `bud`, `par`; of a rule `l` and its id
     unit: str  # `pool`: credits that count down; `ucr`: a budget; `slot`: requests at one time
     label: str  # whom it limits, for the error: key, person, organisation, job
     limit: int = 0
+    window: Window | None = None  # None: all time
+    model: str | None = None  # counts only what is asked of it; None: all
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ import asyncpg
 import orjson
 
 from control import sql, token_keys
+from control.books.records import end_of, key_calls, organisation_call, revokes
 from control.database import Connection, Pool
-from control.store import AWAY, Call, Command, Store, Word
+from control.store import AWAY, Call, Store
 from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
 
 log = logging.getLogger("opscenter.control.books.publish")
 
 RECORDS_PER_TRIP = 500
-RECORD_KEPT_MS = 3_600_000  # a sign-in's, beyond its end
 REVOKED_KEPT = 10_000  # names that proxies may not have heard yet
 POOL_WAIT_S, POOL_LOOK_S = 1.0, 0.005  # for the drain, which alone applies changes of pools
 
@@ -96,14 +96,14 @@ class Publisher:
         query = sql.load()
         organisations = await conn.fetch(query["record_organisations_of_shards"], shards)
         keys = await conn.fetch(query["record_keys_of_shards"], shards)
-        calls = [_organisation_call(row) for row in organisations]
+        calls = [organisation_call(row) for row in organisations]
         sign_ins = await conn.fetch(query["record_sign_ins_of_shards"], shards)
-        calls += [call for row in (*keys, *sign_ins) for call in _key_calls(row)]
+        calls += [call for row in (*keys, *sign_ins) for call in key_calls(row)]
         for start in range(0, len(calls), RECORDS_PER_TRIP):
             await self._redis.run_all(calls[start : start + RECORDS_PER_TRIP])
         for start in range(0, len(sign_ins), RECORDS_PER_TRIP):
             some = sign_ins[start : start + RECORDS_PER_TRIP]
-            await self._redis.commands([_end_of(row) for row in some])
+            await self._redis.commands([end_of(row) for row in some])
 
     async def _deliver(self, kind: str, id: str) -> bool:
         query = sql.load()
@@ -113,10 +113,10 @@ class Publisher:
                 row = await _record_row(conn, kind, id)
                 for call in _record_calls(kind, row):
                     await self._redis.run(call[0], call[1], *call[2])
-                    if _revokes(call):
+                    if revokes(call):
                         await self._tell_revoked(call[1][0])
                 if kind == "s" and row is not None:
-                    await self._redis.command(*_end_of(row))
+                    await self._redis.command(*end_of(row))
             except AWAY as problem:
                 log.warning("record %s:%s not published: %s", kind, id, problem)
                 await conn.execute(query["outbox_record_add"], kind, id)
@@ -129,12 +129,6 @@ class Publisher:
         await self._redis.command("XADD", REVOKED_KEY, *kept, "*", "n", record)
 
 
-def _revokes(call: Call) -> bool:
-    """Whether it publishes a key or an organisation that admits nothing any more."""
-    _, what, status, *_ = call[2]
-    return what == "st" and status != "active"
-
-
 async def _record_row(conn: Connection, kind: str, id: str) -> asyncpg.Record | None:
     query = sql.load()
     if kind == "o":
@@ -145,71 +139,4 @@ async def _record_row(conn: Connection, kind: str, id: str) -> asyncpg.Record | 
 def _record_calls(kind: str, row: asyncpg.Record | None) -> list[Call]:
     if row is None:
         return []
-    return [_organisation_call(row)] if kind == "o" else _key_calls(row)
-
-
-def _end_of(sign_in: asyncpg.Record) -> Command:
-    """A sign-in's record goes by itself; it counts nothing of its own."""
-    name = SHARD_KEYS[sign_in["shard"]].key(sign_in["kid"])
-    return "PEXPIREAT", name, sign_in["expires_ms"] + RECORD_KEPT_MS
-
-
-def _key_calls(row: asyncpg.Record) -> list[Call]:
-    """The key's record, and before it the limits of its person, which the record names."""
-    at, calls = SHARD_KEYS[row["shard"]], list[Call]()
-    owner, person = f"k:{row['kid']}", f"w:u:{row['person']}"
-    meters = _slots(owner, row["parallel_max"]) + _budget(owner, "key", row["budget_ucr"])
-    meters += _budget(person, "person", row["person_budget_ucr"])
-    if row["person_budget_ucr"] is not None:
-        limits = ("bud.l", row["person_budget_ucr"])
-        name = at.prefix + person.encode()
-        calls.append(("publish", [name], (row["person_version"], *limits)))
-    body = {
-        "organisation": str(row["organisation"]),
-        "person": str(row["person"]),
-        "pepper": row["pepper"],
-        "models": row["models"],
-        "meters": meters,
-        **{name: row[name] for name in ("routes", "addresses") if row[name] is not None},
-        **_old_secret(row),
-    }
-    fields = ("st", row["status"], "digest", row["digest"], "exp", row["expires_ms"])
-    record = (row["version"], *fields, "body", orjson.dumps(body), *_limits(row))
-    return [*calls, ("publish", [at.key(row["kid"])], record)]
-
-
-def _old_secret(row: asyncpg.Record) -> dict[str, dict[str, str | int]]:
-    if row["old_digest"] is None:
-        return {}
-    of = {"digest": row["old_digest"], "pepper": row["old_pepper"], "until_ms": row["old_until_ms"]}
-    return {"old": of}
-
-
-def _organisation_call(row: asyncpg.Record) -> Call:
-    owner = f"o:{row['id']}"
-    meters = [[owner, "pool", "pool", "organisation", 0], *_slots(owner, row["parallel_max"])]
-    body = {"meters": meters + _budget(owner, "organisation", row["budget_ucr"])}
-    record = (row["version"], "st", row["status"], "body", orjson.dumps(body), *_limits(row))
-    return "publish", [SHARD_KEYS[row["shard"]].organisation(str(row["id"]))], record
-
-
-def _limits(row: asyncpg.Record) -> tuple[Word, ...]:
-    """They lie beside the counts, so that a changed limit holds for the next request."""
-    limits: tuple[Word, ...] = ()
-    if row["parallel_max"] is not None:
-        limits += ("par.l", row["parallel_max"])
-    if row["budget_ucr"] is not None:
-        limits += ("bud.l", row["budget_ucr"])
-    return limits
-
-
-# A meter in a record: owner in the shard, name, unit, whom it limits, limit.
-
-
-def _slots(owner: str, limit: int | None) -> list[list[str | int]]:
-    label = "key" if owner.startswith("k:") else "organisation"
-    return [] if limit is None else [[owner, "par", "slot", label, limit]]
-
-
-def _budget(owner: str, label: str, limit: int | None) -> list[list[str | int]]:
-    return [] if limit is None else [[owner, "bud", "ucr", label, limit]]
+    return [organisation_call(row)] if kind == "o" else key_calls(row)

@@ -99,35 +99,16 @@ SELECT usage_event_partitions(2)
 INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
 -- name: record_key
--- A key is good only while its person is.
-SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
-       k.routes, k.addresses::text[] AS addresses, encode(k.old_digest, 'hex') AS old_digest, k.old_pepper,
-       (extract(epoch FROM k.old_until) * 1000)::bigint AS old_until_ms,
-       k.parallel_max, k.budget_ucr, m.budget_ucr AS person_budget_ucr, m.version AS person_version, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
-       CASE WHEN p.status = 'active' THEN k.status ELSE 'revoked' END AS status
-FROM api_key k
-JOIN organisation o ON o.id = k.organisation
-JOIN person p ON p.id = k.person
-LEFT JOIN membership m ON m.organisation = k.organisation AND m.person = k.person
-WHERE k.kid = $1
+SELECT * FROM api_key_record WHERE kid = $1
 
 -- name: record_keys_of_shards
-SELECT k.kid, o.shard, k.version, k.organisation, k.person, k.pepper, encode(k.digest, 'hex') AS digest, k.models,
-       k.routes, k.addresses::text[] AS addresses, encode(k.old_digest, 'hex') AS old_digest, k.old_pepper,
-       (extract(epoch FROM k.old_until) * 1000)::bigint AS old_until_ms,
-       k.parallel_max, k.budget_ucr, m.budget_ucr AS person_budget_ucr, m.version AS person_version, coalesce((extract(epoch FROM k.expires_at) * 1000)::bigint, 0) AS expires_ms,
-       CASE WHEN p.status = 'active' THEN k.status ELSE 'revoked' END AS status
-FROM api_key k
-JOIN organisation o ON o.id = k.organisation
-JOIN person p ON p.id = k.person
-LEFT JOIN membership m ON m.organisation = k.organisation AND m.person = k.person
-WHERE o.shard = ANY($1::smallint[])
+SELECT * FROM api_key_record WHERE shard = ANY($1::smallint[])
 
 -- name: record_organisation
-SELECT id, shard, version, status, parallel_max, budget_ucr FROM organisation WHERE id = $1
+SELECT * FROM organisation_record WHERE id = $1
 
 -- name: record_organisations_of_shards
-SELECT id, shard, version, status, parallel_max, budget_ucr FROM organisation WHERE shard = ANY($1::smallint[])
+SELECT * FROM organisation_record WHERE shard = ANY($1::smallint[])
 
 -- name: pools_of_shard
 SELECT owner, credits - debits AS balance FROM account WHERE kind = 'pool' AND shard = $1
