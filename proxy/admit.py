@@ -29,6 +29,7 @@ from proxy.request import choices_of
 from proxy.rules import forbidden
 from proxy.shards import Admitted, Limited, OtherCeiling, Refused, Shards, Stale
 from proxy.standing import standing_of, with_job
+from proxy.tries import Tries
 from proxy.types import (
     Call,
     Caller,
@@ -59,11 +60,12 @@ class Admission:
         slice_tokens: int,
         abandoned: Callable[[Ticket], None],
         issuers: Callable[[], Issuers],
+        tries: Tries,
     ) -> None:
         """`abandoned` gives back what was held for a client who left before he was told;
         `issuers` are those of tokens, as they are now."""
         self._shards = shards
-        self._callers = Callers(shards, keyfile, metrics, callers_max, issuers)
+        self._callers = Callers(shards, keyfile, metrics, callers_max, issuers, tries)
         self._metrics = metrics
         self._instance = instance
         self._slice_tokens = slice_tokens

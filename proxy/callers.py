@@ -23,12 +23,14 @@ from proxy.errors import (
 from proxy.keyfile import KeyFile
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
-from proxy.records import is_good, is_past, key_record, organisation_record
+from proxy.records import is_good, is_past, key_record, nobodys, organisation_record
 from proxy.shards import RawRecord, Shards, Stale
 from proxy.standing import caller_of
-from proxy.types import Caller, Issuer, Issuers, KeyRecord, OrganisationRecord, Token
+from proxy.tries import Tries
+from proxy.types import Caller, Issuer, Issuers, KeyRecord, OldSecret, OrganisationRecord, Token
 
 BEARER = "bearer "
+NO_OLD = OldSecret(bytes(32), 0, 0)  # nobody's secret
 
 N = TypeVar("N", str, bytes)
 R = TypeVar("R")
@@ -44,20 +46,25 @@ class Callers:
         metrics: Metrics,
         callers_max: int,
         issuers: Callable[[], Issuers],
+        tries: Tries,
     ) -> None:
         self._shards = shards
         self._keyfile = keyfile
         self._metrics = metrics
         self._callers_max = callers_max
         self._issuers = issuers
+        self._tries = tries
+        self._nobody = nobodys(keyfile.pepper_version)
+        self._no_record = key_record("", -1, self._nobody)
         self._keys: dict[str, KeyRecord] = {}
         self._organisations: dict[str, OrganisationRecord] = {}
         self._seen: dict[bytes, Caller] = {}
         self._salt = secrets.token_bytes(32)
 
-    async def identify(self, authorization: bytes | None) -> Caller:
+    async def identify(self, authorization: bytes | None, client: str = "") -> Caller:
         """Whose key or token this is. Says nothing yet about whether it is still good. A header
-        that was checked before is known by its digest, for as long as its records are the newest.
+        that was checked before is known by its digest, for as long as its records are the newest;
+        what is not known counts on the budget of the address `client` when it fails.
         """
         if not authorization:
             raise KeyMissing
@@ -67,9 +74,9 @@ class Callers:
             return caller
         text = _bearer(authorization)
         if text.startswith(tokens.BEGINS):
-            caller = await self._by_token(text)
+            caller = await self._by_token(text, client)
         else:
-            caller = await self._by_key(_key(text))
+            caller = await self._by_key(text, client)
         self._remember(self._seen, seen, caller)
         return caller
 
@@ -88,22 +95,30 @@ class Callers:
             return True
         return is_past(caller.until_ms)
 
-    async def _by_key(self, key: keys.Key) -> Caller:
+    async def _by_key(self, text: str, client: str) -> Caller:
+        key = keys.parse(text)
+        if key is None:
+            self._tries.garbage(client)
+            raise KeyInvalid
         try:
-            record = self._keys.get(key.kid)
-            digest = self._shown(key, record) if record is not None else None
-            if record is None or digest is None:
+            record = self._keys.get(key.kid, self._no_record)
+            digest = self._shown(key, record)
+            if digest is None or is_past(_until_ms(record, digest)):
                 # what is remembered refuses nobody: there may be a newer secret
-                record, digest = await self._fetch_key(key)
+                record, digest = await self._fetch_key(key, client)
             organisation = await self._organisation_of(record)
         except RedisDown:
             self._metrics.add(self._metrics.redis_failures)
             raise NotReady from None
         return _known(record, organisation, digest)
 
-    async def _by_token(self, text: str) -> Caller:
+    async def _by_token(self, text: str, client: str) -> Caller:
         """A token stands for a record: a sign-in's, or that of the API key it was made with."""
-        token = tokens.verify(text, self._issuers(), time.time())
+        try:
+            token = tokens.verify(text, self._issuers(), time.time())
+        except TokenInvalid:
+            self._tries.garbage(client)
+            raise
         try:
             record = self._keys.get(token.record) or await self._fetch_record(token)
             digest = _secret_of(token, record)
@@ -163,27 +178,33 @@ class Callers:
         self._keys.pop(caller.key.kid, None)
 
     def _shown(self, key: keys.Key, record: KeyRecord) -> bytes | None:
-        """The digest of this secret, where it is one that the record knows."""
-        old = record.old
-        if record.shard == key.shard:
-            if self._is_digest(key, record.digest, record.pepper):
-                return record.digest
-            if old and not is_past(old.until_ms) and self._is_digest(key, old.digest, old.pepper):
-                return old.digest
-        return None
+        """The digest of this secret, where the record knows it, be its time over or not. The work
+        is the same for all that are not known.
+        """
+        old = record.old or NO_OLD
+        is_new = self._is_digest(key, record.digest, record.pepper)
+        is_old = self._is_digest(key, old.digest, old.pepper)
+        if record.shard != key.shard:
+            return None
+        return record.digest if is_new else old.digest if is_old else None
 
     def _is_digest(self, key: keys.Key, digest: bytes, pepper: int) -> bool:
-        if pepper not in self._keyfile.peppers:
-            return False
-        return hmac.compare_digest(self._keyfile.digest(key.text, pepper), digest)
+        known = pepper in self._keyfile.peppers
+        found = self._keyfile.digest(key.text, pepper if known else self._keyfile.pepper_version)
+        return hmac.compare_digest(found, digest) and known
 
-    async def _fetch_key(self, key: keys.Key) -> tuple[KeyRecord, bytes]:
+    async def _fetch_key(self, key: keys.Key, client: str) -> tuple[KeyRecord, bytes]:
+        """A key that nobody has, a wrong secret and a right one that has ended are told the same,
+        with the same work; only the first two are guesses.
+        """
+        self._tries.check(client)
         raw = await self._shards.key(key.shard, key.kid)
-        if raw is None:
-            raise KeyInvalid
-        record = key_record(key.kid, key.shard, raw)
+        record = key_record(key.kid, key.shard, raw or self._nobody)
         digest = self._shown(key, record)
-        if digest is None:
+        if raw is None or digest is None:
+            self._tries.guessed(client)
+            raise KeyInvalid
+        if is_past(_until_ms(record, digest)):
             raise KeyInvalid
         if not is_good(raw):
             raise _dead(raw)
@@ -230,19 +251,15 @@ def _bearer(header: bytes) -> str:
     return authorization[len(BEARER) :].strip()
 
 
-def _key(text: str) -> keys.Key:
-    key = keys.parse(text)
-    if key is None:
-        raise KeyInvalid
-    return key
-
-
 def _known(
     key: KeyRecord, organisation: OrganisationRecord, digest: bytes, issuer: Issuer | None = None
 ) -> Caller:
-    old = key.old
-    until_ms = old.until_ms if old is not None and digest == old.digest else 0
-    return caller_of(key, organisation, digest, until_ms, issuer)
+    return caller_of(key, organisation, digest, _until_ms(key, digest), issuer)
+
+
+def _until_ms(key: KeyRecord, digest: bytes) -> int:
+    """How long this secret of the key is good; 0: as long as the key."""
+    return key.old.until_ms if key.old is not None and digest == key.old.digest else 0
 
 
 def _is_secret_of(key: KeyRecord, digest: bytes) -> bool:

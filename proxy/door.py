@@ -86,16 +86,18 @@ class Door:
     async def _limits(self, request: Request, turn: Turn) -> None:
         """Every limit that applies to this key, and to the job that X-Job-Id names."""
         admission, headers = self.flow.admission, request.headers
-        caller = await admission.identify(credential(headers))
-        levels = await admission.levels(caller, job_of(headers), self._client(request))
+        client = self._client(request)
+        caller = await admission.identify(credential(headers), client)
+        levels = await admission.levels(caller, job_of(headers), client)
         body = orjson.dumps(limits.listing(levels))
         await turn.answer(200, [*JSON, (b"cache-control", b"no-store")], body)
 
     async def _caller(self, request: Request) -> Caller:
         """Who asks for what costs nothing, as his key is now."""
-        admission = self.flow.admission
-        caller = await admission.check(await admission.identify(credential(request.headers)))
-        if problem := forbidden(caller.key, request.path, self._client(request), None):
+        admission, client = self.flow.admission, self._client(request)
+        known = await admission.identify(credential(request.headers), client)
+        caller = await admission.check(known)
+        if problem := forbidden(caller.key, request.path, client, None):
             raise problem
         return caller
 

@@ -331,6 +331,19 @@ class ConnectionsCrowded(LimitError):
     retry_after_s = 1
 
 
+class FailedKeysTooMany(LimitError):
+    """Too many keys that are not valid came from this address. Keys that were in use here a moment
+    ago go on; others are looked at again in {seconds} seconds."""
+
+    code = "failed_keys_too_many"
+
+    @classmethod
+    def after(cls, seconds: int) -> "FailedKeysTooMany":
+        made = cls(seconds=seconds)
+        made.retry_after_s = seconds
+        return made
+
+
 # An upstream's ------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ class Flow:
         reply: Reply | None = None
         outcome = Outcome()
         try:
-            caller = await self.admission.identify(credential(headers))
+            caller = await self.admission.identify(credential(headers), client)
             call = request.chat(exchange.rid, path, body, self.settings, headers, client)
             model = route.find(call.model, self.current.in_force())
             price = route.price_of(model)

@@ -1,12 +1,15 @@
 """Records of callers as they lie in Redis -> values. Pure."""
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
+from uuid import UUID
 
 import orjson
 
+from proxy.keys import KID_LENGTH
 from proxy.scripts import SHARD_KEYS
 from proxy.shards import RawRecord
 from proxy.types import KeyRecord, Meter, Names, Network, OldSecret, OrganisationRecord, Window
@@ -42,6 +45,24 @@ def key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
 
 def organisation_record(id: str, shard: int, raw: RawRecord) -> OrganisationRecord:
     return OrganisationRecord(id, raw.version, _meters(shard, orjson.loads(raw.body)["meters"]))
+
+
+def nobodys(pepper: int) -> RawRecord:
+    """Stands where there is no record, so that a key that nobody has costs as much as one that
+    somebody has: nobody's secret has its digest.
+    """
+    meter = ["k:" + "0" * KID_LENGTH, "par", "slot", "key", 1]
+    body = {
+        "pepper": pepper,
+        "organisation": str(UUID(int=0)),
+        "person": str(UUID(int=0)),
+        "models": None,
+        "routes": None,
+        "addresses": None,
+        "old": None,
+        "meters": [meter],
+    }
+    return RawRecord(0, "none", orjson.dumps(body), secrets.token_bytes(32))
 
 
 def _names(written: Sequence[str] | None) -> Names | None:

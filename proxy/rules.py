@@ -37,6 +37,14 @@ def is_within(address: str, networks: Iterable[Network]) -> bool:
     return found is not None and any(found in network for network in networks)
 
 
+def network_of(address: str) -> bytes:
+    """Who is counted together: an IPv4 address, or the 64 bits that an IPv6 customer has at least.
+    What is no address is one of them too.
+    """
+    found = _parsed(address[:ADDRESS_MAX])
+    return found.packed[:8] if found is not None else b""
+
+
 @lru_cache(maxsize=ADDRESSES_KEPT)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     """An IPv4 address that came as IPv6 is what it is."""

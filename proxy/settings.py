@@ -68,6 +68,17 @@ class Settings:
     )
     snapshot_poll_ms: int = setting(500, "How often a worker asks for news.", 50, 60_000)
     callers_max: int = setting(20_000, "Keys and organisations that a worker remembers.", 10)
+    failed_keys_max: int = setting(
+        100,
+        "Guessed keys of one address (IPv6: of a /64) per worker in failed_keys_window_s; then 429."
+        " 0: any number.",
+        0,
+        1_000_000,
+    )
+    failed_keys_window_s: int = setting(60, "Span in which guessed keys are counted.", 1, 86_400)
+    failed_keys_addresses_max: int = setting(
+        20_000, "Addresses whose guesses a worker remembers.", 1, 10_000_000
+    )
 
     connections_max: int = setting(
         16_384, "Clients' connections per worker; more wait in the socket's queue.", 1

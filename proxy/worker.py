@@ -28,6 +28,7 @@ from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.shards import Shards
 from proxy.snapshot import Current
+from proxy.tries import Tries
 from proxy.upstream import Upstream
 
 log = logging.getLogger("opscenter.proxy.worker")
@@ -161,6 +162,11 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
             settings.slice_tokens,
             settler.release,
             lambda: current.snapshot.issuers,
+            Tries(
+                settings.failed_keys_max,
+                settings.failed_keys_window_s,
+                settings.failed_keys_addresses_max,
+            ),
         ),
         upstream=Upstream(client, settings, metrics),
         settler=settler,

@@ -1,5 +1,6 @@
 """What a client reads from us: one shape for every error, money in credits, nothing said twice."""
 
+from string import Formatter
 from typing import Any
 
 import orjson
@@ -98,10 +99,8 @@ async def test_to_a_client_who_has_left_nothing_is_said() -> None:
 @pytest.mark.parametrize("leaf", list(leaves()), ids=lambda leaf: leaf.__name__)
 def test_every_error_tells_cause_and_code_in_the_shape_of_the_sdks(leaf: type[OpsError]) -> None:
     """Each has a stable code, a status, a type, and a sentence that ends."""
-    names = {"why", "name", "limit", "model", "method", "allowed", "needed"}
-    names |= {"left", "owner", "waiting", "phase", "message", "ceiling"}
-    names |= {"path", "address"}
-    detail: dict[str, Any] = dict.fromkeys(names, "{x}")
+    named = (name for _, name, _, _ in Formatter().parse(leaf.__doc__ or "") if name)
+    detail: dict[str, Any] = dict.fromkeys(named, "{x}")
     made = (
         errors.UpstreamRefused(502, status=500, model="m", message="{x}.")
         if leaf is errors.UpstreamRefused
