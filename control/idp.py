@@ -18,8 +18,8 @@ from control.fetch import FetchError, fetch
 from control.settings import ControlSettings
 from proxy.dial import trust
 from proxy.errors import TokenInvalid
-from proxy.tokens import UNKNOWN_KEY, algorithm_of, genuine, issuer_named, key_of
-from proxy.types import Issuer, Issuers, TokenKey
+from proxy.tokens import UNKNOWN_KEY, algorithm_of, genuine, issuer_named, issuers_of, key_of
+from proxy.types import Issuers
 
 log = logging.getLogger("opscenter.control.idp")
 
@@ -27,6 +27,8 @@ EVERY_S, AGAIN_S = 300.0, 15.0  # AGAIN: after a failure, or for a key that nobo
 KEPT_S = 24 * 3600.0  # keys that could not be fetched anew may have been withdrawn
 ANSWER_MAX, KEYS_MAX = 256 * 1024, 50  # bytes, keys
 KID_MAX, EMAIL_MAX = 200, 320  # characters
+MEMBERS = ("kid", "kty", "crv", "x", "y", "n", "e")  # of a public key
+NOBODY = b"[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class Idp:
         self._tls = trust(settings.upstream_ca_file)
         self._issuers: Issuers = {}
         self._fetched_at = 0.0
+        # as the snapshot tells the proxies; empty: nothing is known yet
+        self.published = b"" if self.is_set else NOBODY
+        self.is_news = True  # until it is in Redis
         self._unknown_key = asyncio.Event()
 
     @property
@@ -56,6 +61,11 @@ class Idp:
     def keys(self) -> int:
         """How many there are."""
         return sum(len(issuer.keys) for issuer in self._issuers.values())
+
+    @property
+    def waits_for_new_keys(self) -> bool:
+        """A token was shown that an unknown one has signed."""
+        return self._unknown_key.is_set()
 
     def named(self, text: str, now_s: float) -> Named:
         """What a token says, once it has been found to be genuine."""
@@ -113,12 +123,18 @@ class Idp:
             keys = _keys(await fetch(given.idp_jwks_url, self._tls, ANSWER_MAX))
         except FetchError as problem:
             raise FetchError(f"no keys from {given.idp_jwks_url}: {problem}") from None
-        issuer = Issuer(given.idp_issuer, given.idp_audience, keys, foreign=True)
-        self._issuers, self._fetched_at = {issuer.name: issuer}, time.monotonic()
+        row = {"name": given.idp_issuer, "audience": given.idp_audience, "keys": keys}
+        self._set(orjson.dumps([{**row, "foreign": True}]))
+        self._fetched_at = time.monotonic()
 
     def _forget_old(self) -> None:
-        if time.monotonic() - self._fetched_at > KEPT_S:
-            self._issuers = {}
+        if time.monotonic() - self._fetched_at > KEPT_S and self._issuers:
+            self._set(NOBODY)
+
+    def _set(self, published: bytes) -> None:
+        """By the same reading as the proxies'."""
+        self._issuers = issuers_of(published)
+        self.published, self.is_news = published, True
 
 
 def _is_email(name: str) -> bool:
@@ -127,28 +143,24 @@ def _is_email(name: str) -> bool:
     return plain and "@" in name and 3 <= len(name) <= EMAIL_MAX
 
 
-def _keys(body: bytes) -> dict[str, TokenKey]:
+def _keys(body: bytes) -> list[dict[str, str]]:
     """Those that sign tokens in a way that we check; a set without any is a mistake."""
     try:
         listed = orjson.loads(body)["keys"][:KEYS_MAX]
     except (ValueError, KeyError, TypeError):
         raise FetchError("what it shows is no set of keys") from None
-    found = {kid: key for one in listed if (kid := _kid(one)) and (key := _key(one))}
+    found = [{name: one[name] for name in MEMBERS if name in one} for one in listed if _is_key(one)]
     if not found:
         raise FetchError("none of the keys that it shows has an id and is of RS256, ES256 or EdDSA")
     return found
 
 
-def _kid(jwk: Any) -> str:
+def _is_key(jwk: Any) -> bool:
     kid = jwk.get("kid") if isinstance(jwk, dict) else None
-    return kid if isinstance(kid, str) and len(kid) <= KID_MAX else ""
-
-
-def _key(jwk: dict[str, Any]) -> TokenKey | None:
-    if jwk.get("use", "sig") != "sig":
-        return None
+    if not isinstance(kid, str) or not 0 < len(kid) <= KID_MAX or jwk.get("use", "sig") != "sig":
+        return False
     try:
-        key = key_of(jwk)
+        algorithm = algorithm_of(key_of(jwk))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return key if jwk.get("alg", algorithm_of(key)) == algorithm_of(key) else None
+        return False
+    return bool(jwk.get("alg", algorithm) == algorithm)

@@ -173,6 +173,7 @@ async def keep_snapshot(state: State) -> None:
         try:
             if await state.publisher.snapshot_current() or await state.publisher.snapshot():
                 state.counters.snapshot_published_at = time.time()
+            await _publish_foreign(state)
         except (asyncpg.PostgresError, *AWAY, *REDIS_AWAY) as trouble:
             problem = str(trouble) or type(trouble).__name__
         except Exception as unknown:  # without a snapshot no proxy serves: never give up
@@ -181,3 +182,11 @@ async def keep_snapshot(state: State) -> None:
             log.warning("the snapshot waits to be published: %s", problem)
         told = problem
         await asyncio.sleep(SNAPSHOT_EVERY_S)
+
+
+async def _publish_foreign(state: State) -> None:
+    """Who else signs tokens, once that is known."""
+    issuers = state.idp.published
+    if issuers and await state.publisher.foreign(issuers, state.idp.is_news):
+        # it may have been fetched anew meanwhile
+        state.idp.is_news = state.idp.published is not issuers

@@ -107,7 +107,10 @@ class ControlSettings(ProxySettings):
 
     @property
     def hosts(self) -> frozenset[str]:
-        return _names(self.control_hosts) or LOOPBACK_NAMES
+        """Also the one by which the door asks."""
+        asked = urlsplit(self.idp_exchange_url).hostname or ""
+        names = _names(self.control_hosts) or LOOPBACK_NAMES
+        return names | ({f"[{asked}]" if ":" in asked else asked} - {""})
 
 
 def load(environ: Mapping[str, str]) -> ControlSettings:

@@ -28,12 +28,12 @@ from proxy.pricing import credits_text
 from proxy.request import choices_of
 from proxy.rules import forbidden
 from proxy.shards import Admitted, Limited, OtherCeiling, Refused, Shards, Stale
+from proxy.shown import ShownTokens
 from proxy.standing import standing_of, with_job
 from proxy.tries import Tries
 from proxy.types import (
     Call,
     Caller,
-    Issuers,
     Job,
     Level,
     Meter,
@@ -59,13 +59,13 @@ class Admission:
         callers_max: int,
         slice_tokens: int,
         abandoned: Callable[[Ticket], None],
-        issuers: Callable[[], Issuers],
+        shown: ShownTokens,
         tries: Tries,
     ) -> None:
         """`abandoned` gives back what was held for a client who left before he was told;
         `issuers` are those of tokens, as they are now."""
         self._shards = shards
-        self._callers = Callers(shards, keyfile, metrics, callers_max, issuers, tries)
+        self._callers = Callers(shards, keyfile, metrics, callers_max, shown, tries)
         self._metrics = metrics
         self._instance = instance
         self._slice_tokens = slice_tokens

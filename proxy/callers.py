@@ -5,8 +5,7 @@ What is remembered only saves the look-up; whether it still holds is decided whe
 
 import hmac
 import secrets
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b, sha256
 from typing import TypeVar
@@ -25,9 +24,10 @@ from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.records import is_good, is_past, key_record, nobodys, organisation_record
 from proxy.shards import RawRecord, Shards, Stale
+from proxy.shown import ShownTokens
 from proxy.standing import caller_of
 from proxy.tries import Tries
-from proxy.types import Caller, Issuer, Issuers, KeyRecord, OldSecret, OrganisationRecord, Token
+from proxy.types import Caller, Issuer, KeyRecord, OldSecret, OrganisationRecord, Token
 
 BEARER = "bearer "
 NO_OLD = OldSecret(bytes(32), 0, 0)  # nobody's secret
@@ -45,14 +45,14 @@ class Callers:
         keyfile: KeyFile,
         metrics: Metrics,
         callers_max: int,
-        issuers: Callable[[], Issuers],
+        shown: ShownTokens,
         tries: Tries,
     ) -> None:
         self._shards = shards
         self._keyfile = keyfile
         self._metrics = metrics
         self._callers_max = callers_max
-        self._issuers = issuers
+        self._tokens = shown
         self._tries = tries
         self._nobody = nobodys(keyfile.pepper_version)
         self._no_record = key_record("", -1, self._nobody)
@@ -91,7 +91,7 @@ class Callers:
     def _is_over(self, caller: Caller) -> bool:
         """Its time is, or its issuer has other keys now."""
         issuer = caller.issuer
-        if issuer is not None and self._issuers().get(issuer.name) is not issuer:
+        if issuer is not None and self._tokens.issuers().get(issuer.name) is not issuer:
             return True
         return is_past(caller.until_ms)
 
@@ -115,7 +115,7 @@ class Callers:
     async def _by_token(self, text: str, client: str) -> Caller:
         """A token stands for a record: a sign-in's, or that of the API key it was made with."""
         try:
-            token = tokens.verify(text, self._issuers(), time.time())
+            token = await self._tokens.read(text)
         except TokenInvalid:
             self._tries.garbage(client)
             raise

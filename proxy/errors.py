@@ -191,6 +191,14 @@ class TokenInvalid(CallerError):
     kind = "authentication_error"
 
 
+class TokenRefused(CallerError):
+    """The token of your identity provider is genuine, but not taken here. The reason: "{why}"."""
+
+    status = 403
+    code = "token_refused"
+    kind = "permission_error"
+
+
 class TokenExpired(CallerError):
     """This token's time is over. Get a new one with `opscenter token`, or from
     POST /api/v1/auth/token."""

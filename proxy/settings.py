@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from proxy.declared import DEFAULT_HOME, PREFIX, SettingsError, absolute, setting
 
@@ -79,6 +79,11 @@ class Settings:
     failed_keys_addresses_max: int = setting(
         20_000, "Addresses whose guesses a worker remembers.", 1, 10_000_000
     )
+    idp_exchange_url: str = setting(
+        "",
+        "Control API that the door asks whom a token of your identity provider names, such as"
+        " http://127.0.0.1:8085. Empty: the one that `up` brings, without `up` none.",
+    )
 
     connections_max: int = setting(
         16_384, "Clients' connections per worker; more wait in the socket's queue.", 1
@@ -139,6 +144,8 @@ class Settings:
                 f"{PREFIX}RENEW_MS is {self.renew_ms}; it takes half of {PREFIX}LEASE_MS at most,"
                 " so that a hold outlives one renewal that fails."
             )
+        if not _may_be_asked(self.idp_exchange_url):
+            raise SettingsError(f"{PREFIX}IDP_EXCHANGE_URL takes http://HOST:PORT or https://HOST.")
         self.proxies  # noqa: B018 - refused at start, not at the first request
 
     @property
@@ -176,6 +183,14 @@ class Settings:
         if self.redis_url:
             return self.redis_url
         return f"unix://{quote(str(self.run_dir / 'valkey.sock'))}"
+
+
+def _may_be_asked(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return not url or (parts.scheme in ("http", "https") and bool(parts.hostname))
+    except ValueError:
+        return False
 
 
 def short_run_dir(home: Path) -> Path:

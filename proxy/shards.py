@@ -196,19 +196,21 @@ class Shards:
         rows = await self.pipe.execute(b"XRANGE", REVOKED_KEY, b"(" + after, b"+")
         return (rows[-1][0] if rows else after), {name for _, (_, name) in rows}
 
-    async def snapshot_version(self) -> int:
-        version = await self.pipe.execute(b"HGET", SNAPSHOT_KEY, b"ver")
+    async def snapshot_marks(self) -> tuple[int, bytes]:
+        """What tells one snapshot from another: its version, and the foreign issuers."""
+        version, foreign = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, b"ver", b"foreign")
         if version is None:
             raise RedisDown("no snapshot has been published yet")
-        return int(version)
+        return int(version), foreign or b"[]"
 
-    async def snapshot(self) -> tuple[int, bytes, bytes]:
-        """Its version, the models, the issuers of tokens."""
-        sections = (b"ver", b"models", b"issuers")
-        version, models, issuers = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, *sections)
+    async def snapshot(self) -> tuple[int, bytes, bytes, bytes]:
+        """Its version, the models, the issuers of tokens, ours and foreign."""
+        sections = (b"ver", b"models", b"issuers", b"foreign")
+        version, models, *issuers = await self.pipe.execute(b"HMGET", SNAPSHOT_KEY, *sections)
         if version is None or models is None:
             raise RedisDown("the snapshot has gone again")
-        return int(version), models, issuers or b"[]"
+        ours, foreign = issuers
+        return int(version), models, ours or b"[]", foreign or b"[]"
 
 
 class SendAgain(Exception):

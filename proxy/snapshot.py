@@ -24,11 +24,19 @@ FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away
 log = logging.getLogger("opscenter.proxy.snapshot")
 
 
-def build(version: int, models: bytes, keys: KeyFile, issuers: bytes = b"[]") -> Snapshot:
+def build(
+    version: int,
+    models: bytes,
+    keys: KeyFile,
+    issuers: bytes = b"[]",
+    foreign: bytes = b"[]",
+) -> Snapshot:
     """Reads what `control/books/publish.py` wrote; a deployment that cannot be used is left out."""
     rows = orjson.loads(models)
     found = {row["id"]: _model(row, keys) for row in rows}
-    return Snapshot(version, MappingProxyType(found), issuers_of(issuers))
+    # nobody else is taken for us
+    everybody = {**issuers_of(foreign), **issuers_of(issuers)}
+    return Snapshot(version, MappingProxyType(found), MappingProxyType(everybody))
 
 
 class Current:
@@ -41,6 +49,7 @@ class Current:
         self._keys = keys
         self._poll_s = poll_ms / 1000
         self._told = ""
+        self._marks = (0, b"")
 
     def in_force(self) -> Snapshot:
         """What requests are served by; before the first one nobody knows which models there are."""
@@ -51,9 +60,10 @@ class Current:
     async def refresh(self) -> None:
         if not self.fresh:
             await self._shards.check_filled()
-        if await self._shards.snapshot_version() != self.snapshot.version:
-            version, models, issuers = await self._shards.snapshot()
-            self.snapshot = build(version, models, self._keys, issuers)
+        if await self._shards.snapshot_marks() != self._marks:
+            version, models, issuers, foreign = await self._shards.snapshot()
+            self.snapshot = build(version, models, self._keys, issuers, foreign)
+            self._marks = (version, foreign)
         self.fresh = True
 
     async def keep(self) -> None:

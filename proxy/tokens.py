@@ -34,7 +34,7 @@ _piece = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 _record = re.compile(r"[0-9A-Za-z]{10,20}").fullmatch
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def issuers_of(published: bytes) -> Issuers:
     """What the snapshot says of issuers; equal bytes are the same object."""
     return {row["name"]: _issuer(row) for row in orjson.loads(published)}
@@ -42,7 +42,7 @@ def issuers_of(published: bytes) -> Issuers:
 
 def verify(text: str, issuers: Issuers, now_s: float) -> Token:
     """Whose token of ours this is; TokenInvalid says why it is none, TokenExpired that it was."""
-    return _token(*genuine(text, issuers, now_s))
+    return token_of(*genuine(text, issuers, now_s))
 
 
 def genuine(text: str, issuers: Issuers, now_s: float) -> tuple[Issuer, dict[str, Any]]:
@@ -155,7 +155,10 @@ def _moment(claims: dict[str, Any], name: str) -> int:
     return value
 
 
-def _token(issuer: Issuer, claims: dict[str, Any]) -> Token:
+def token_of(issuer: Issuer, claims: dict[str, Any]) -> Token:
+    """What a genuine token of ours says; another issuer's claims mean nothing here."""
+    if issuer.foreign:
+        raise TokenInvalid(why="it has to be changed for one of ours")
     shard, record = claims.get("shard"), claims.get("rec")
     organisation, person = claims.get("org", ""), claims.get("sub", "")
     texts = (organisation, person, claims.get("sec", ""))
@@ -169,7 +172,7 @@ def _token(issuer: Issuer, claims: dict[str, Any]) -> Token:
 
 def _issuer(row: dict[str, Any]) -> Issuer:
     keys = {one["kid"]: key_of(one) for one in row["keys"]}
-    return Issuer(row["name"], row["audience"], keys)
+    return Issuer(row["name"], row["audience"], keys, row.get("foreign", False))
 
 
 def key_of(jwk: dict[str, Any]) -> TokenKey:

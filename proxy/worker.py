@@ -27,6 +27,7 @@ from proxy.serve.server import Server
 from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.shards import Shards
+from proxy.shown import ShownTokens
 from proxy.snapshot import Current
 from proxy.tries import Tries
 from proxy.upstream import Upstream
@@ -150,6 +151,12 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
     client = Client(settings, metrics)
     journal = Journal(settings.journal)
     settler = Settler(shards, metrics, journal)
+    shown = ShownTokens(
+        lambda: current.snapshot.issuers,
+        client,
+        settings.idp_exchange_url,
+        settings.callers_max,
+    )
     flow = Flow(
         settings=settings,
         current=current,
@@ -161,7 +168,7 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
             settings.callers_max,
             settings.slice_tokens,
             settler.release,
-            lambda: current.snapshot.issuers,
+            shown,
             Tries(
                 settings.failed_keys_max,
                 settings.failed_keys_window_s,

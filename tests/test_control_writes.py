@@ -126,6 +126,9 @@ class Away:
     async def snapshot_current(self) -> bool:
         return False
 
+    async def foreign(self, issuers: bytes, is_news: bool) -> bool:
+        return False
+
 
 async def test_without_redis_a_change_is_accepted_and_waits(alone: Stage) -> None:
     """202: recorded, but the proxies do not know yet; the outbox delivers it."""

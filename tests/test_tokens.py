@@ -145,3 +145,12 @@ def test_two_public_halves_are_accepted_and_a_withdrawn_one_is_not() -> None:
     assert verify(signed(head={**HEAD, "kid": "2"}, key=THEIRS), both, NOW).shard == 7
     with pytest.raises(TokenInvalid):
         verify(signed(), issuers_of(published(other)), NOW)
+
+
+def test_claims_of_another_issuer_name_no_record() -> None:
+    """A token of a company's provider may say what it wants; only ours are records."""
+    foreign = issuers_of(
+        orjson.dumps([{**orjson.loads(published(jwk("1", PUBLIC)))[0], "foreign": True}])
+    )
+    with pytest.raises(TokenInvalid, match="changed for one of ours"):
+        verify(signed(), foreign, NOW)

@@ -91,6 +91,18 @@ class Publisher:
             return False
         return has is not None and int(has) >= newest
 
+    async def foreign(self, issuers: bytes, is_news: bool) -> bool:
+        """Who else signs tokens, beside the snapshot; True when Redis has it. What is no news only
+        fills what is missing, so that of several control planes the one that looked last decides.
+        """
+        try:
+            has = await self._redis.command("HGET", SNAPSHOT_KEY, "foreign")
+            if has is None or (is_news and has != issuers):
+                await self._redis.command("HSET", SNAPSHOT_KEY, "foreign", issuers)
+        except AWAY:
+            return False
+        return True
+
     async def shards(self, conn: Connection, shards: Sequence[int]) -> None:
         """All records of these shards, for a Redis that has lost them."""
         query = sql.load()

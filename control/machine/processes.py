@@ -131,8 +131,18 @@ def environment(settings: ControlSettings, environ: Mapping[str, str]) -> dict[s
         "DOOR_PORT": settings.door_port,
         "CONTROL_PORT": settings.control_port,
         "HEALTH_PORT": settings.health_port,
+        "IDP_EXCHANGE_URL": settings.idp_exchange_url or _control_url(settings),
     }
     return {**environ, **{PREFIX + name: str(value) for name, value in found.items()}}
+
+
+def _control_url(settings: ControlSettings) -> str:
+    """Where the door asks whom a token of the identity provider names."""
+    if not settings.idp_issuer:
+        return ""
+    everywhere = settings.control_host in ("", "0.0.0.0", "::")  # noqa: S104 - where to call
+    host = "127.0.0.1" if everywhere else settings.control_host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.control_port}"
 
 
 def only_for_proxies(environ: Mapping[str, str]) -> dict[str, str]:
