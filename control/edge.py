@@ -36,20 +36,7 @@ HEADERS: Final = {
 
 def rendered(error: OpsError, request: str) -> Response:
     """An error as every client of Ops-Center knows it."""
-    shape = {
-        "message": error.sentence,
-        "type": error.kind,
-        "param": error.param,
-        "code": error.code,
-        "request_id": request,
-    }
-    response = JSONResponse({"error": shape}, error.status)
-    if error.retry_after_s is not None:
-        response.headers["retry-after"] = str(error.retry_after_s)
-    if error.status == 401:
-        response.headers["www-authenticate"] = "Bearer"
-    response.headers.update(dict(error.headers))
-    return response
+    return JSONResponse({"error": error.shape(request)}, error.status, dict(error.fields()))
 
 
 def address(connection: HTTPConnection, settings: ControlSettings) -> str:

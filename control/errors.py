@@ -126,6 +126,7 @@ class Conflict(CallerError):
 
     status = 409
     code = "conflict"
+    retry = False
 
 
 class HostUnknown(CallerError):
@@ -195,6 +196,7 @@ class TokenKeyLost(OpsError):
 
     status = 503
     code = "token_key_lost"
+    retry = False
 
 
 class AnswerSealed(OpsError):
@@ -203,6 +205,7 @@ class AnswerSealed(OpsError):
 
     status = 409
     code = "idempotency_answer_sealed"
+    retry = False
 
 
 class SetupMissing(CallerError):
@@ -210,3 +213,4 @@ class SetupMissing(CallerError):
 
     status = 409
     code = "setup_missing"
+    retry = False

@@ -22,7 +22,7 @@ from control.hosting.living import PluginRefused
 from control.settings import ControlSettings
 from plugins.access import access_of
 from proxy.declared import default_of, env_name
-from proxy.errors import CallerError, LimitError, OpsError, UpstreamError, leaves
+from proxy.errors import CallerError, LimitError, OpsError, UpstreamError, leaves, tried_again
 from proxy.metrics import FAMILIES, PREFIX
 from proxy.settings import Settings
 
@@ -84,6 +84,28 @@ def _range(low: int | None, high: int | None) -> str:
 # Errors -------------------------------------------------------------------------------
 
 errors_of_the_door = OpsError.__module__
+_BOTH: Final = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    409: "ConflictError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+}
+RAISED: Final[dict[str, dict[int, str]]] = {
+    "openai": _BOTH,
+    "anthropic": {
+        **_BOTH,
+        402: "PaymentRequiredError",
+        408: "RequestTimeoutError",
+        413: "ContentTooLargeError",
+        431: "RequestHeaderFieldsTooLargeError",
+        499: "ClientClosedRequestError",
+        503: "ServiceUnavailableError",
+        504: "GatewayTimeoutError",
+    },
+}
 
 
 def errors() -> str:
@@ -114,13 +136,26 @@ def _is_product(leaf: type[OpsError]) -> bool:
 
 
 def _errors_table(rows: Iterable[type[OpsError]]) -> str:
-    heading = ("code", "status", "type", "told by", "sentence")
+    heading = ("code", "status", "type", "told by", "openai", "anthropic", "again", "sentence")
     return table(heading, dict.fromkeys(map(_error_row, rows)))
 
 
 def _error_row(leaf: type[OpsError]) -> Row:
-    where = "door" if leaf.__module__.startswith("proxy.") else "control API"
-    return f"`{leaf.code}`", str(leaf.status), f"`{leaf.kind}`", where, leaf.__doc__ or ""
+    return (
+        f"`{leaf.code}`",
+        str(leaf.status),
+        f"`{leaf.kind}`",
+        "door" if leaf.__module__.startswith("proxy.") else "control API",
+        *(f"`{raised(package, leaf.status)}`" for package in RAISED),
+        "yes" if tried_again(leaf) else "no",
+        leaf.__doc__ or "",
+    )
+
+
+def raised(package: str, status: int) -> str:
+    """The exception by which the package tells a status."""
+    rest = "InternalServerError" if status >= 500 else "APIStatusError"
+    return RAISED[package].get(status, rest)
 
 
 # Commands -----------------------------------------------------------------------------

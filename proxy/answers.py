@@ -65,16 +65,8 @@ class Exchange:
 
 
 def error_body(problem: OpsError, rid: str, usage: Usage = NO_USAGE) -> bytes:
-    """OpenAI's error object, so that SDKs raise their own typed exceptions; in the middle of a
-    stream with what was used until then."""
-    error = {
-        "message": problem.sentence,
-        "type": problem.kind,
-        "param": problem.param,
-        "code": problem.code,
-        "request_id": rid,
-        **problem.facts,
-    }
+    """In the middle of a stream with what was used until then."""
+    error = problem.shape(rid)
     if usage is NO_USAGE:
         return orjson.dumps({"error": error})
     return orjson.dumps({"error": error, "usage": _usage(usage)})
@@ -89,14 +81,7 @@ def _usage(usage: Usage) -> dict[str, object]:
 
 
 def error_headers(problem: OpsError) -> Headers:
-    headers = [JSON, *((n.encode(), v.encode("latin-1")) for n, v in problem.headers)]
-    if problem.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % problem.retry_after_s))
-    if problem.retry is not None:
-        headers.append((b"x-should-retry", b"true" if problem.retry else b"false"))
-    if problem.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return headers
+    return [JSON, *((name.encode(), value.encode("latin-1")) for name, value in problem.fields())]
 
 
 def headers(reply: Reply, ticket: Ticket, outcome: Outcome) -> Headers:

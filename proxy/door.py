@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from proxy import limits
+from proxy import errors, limits
 from proxy.callers import credential
 from proxy.errors import (
     BodyEncoded,
@@ -28,9 +28,11 @@ CHAT = frozenset({"/v1/chat/completions", "/api/v1/llm/chat/completions"})
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
 MODEL = "/v1/models/"
 LIMITS = "/v1/me/limits"
+ERRORS = errors.PAGES
 HEALTH = frozenset({"/healthz", "/readyz"})
 READ = HEALTH | {MODELS, CATALOGUE, CATEGORIES, LIMITS}
 JSON = ((b"content-type", b"application/json"),)
+TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
 class Door:
@@ -47,7 +49,7 @@ class Door:
         path, headers = request.path, request.headers
         if path in CHAT:
             _allow(request, b"POST")
-        elif path in READ or path.startswith(MODEL):
+        elif path in READ or path.startswith((MODEL, ERRORS)):
             _allow(request, b"GET")
         else:
             raise RouteNotFound
@@ -78,6 +80,8 @@ class Door:
             if request.path == "/readyz" and not self._is_ready():
                 raise NotReady
             await turn.answer(200, JSON, b'{"status":"ok"}')
+        elif request.path.startswith(ERRORS):
+            await turn.answer(200, TEXT, _explained(request.path.removeprefix(ERRORS)))
         elif request.path == LIMITS:
             await self._limits(request, turn)
         else:
@@ -124,6 +128,13 @@ class Door:
         else:
             found = one(unquote(path.removeprefix(MODEL)), snapshot, allowed)
         await turn.answer(200, JSON, orjson.dumps(found))
+
+
+def _explained(code: str) -> bytes:
+    page = errors.explained(code)
+    if page is None:
+        raise RouteNotFound
+    return page.encode()
 
 
 def _allow(request: Request, allowed: bytes) -> None:

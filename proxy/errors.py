@@ -6,6 +6,8 @@ Each leaf has a status, a stable code, and a docstring that is the sentence the 
 
 from collections.abc import Iterator, Mapping
 
+PAGES = "/errors/"  # where door and control API explain a code
+
 
 class OpsError(Exception):
     """Something went wrong inside Ops-Center. Try again; if it stays, ask its administrator."""
@@ -32,15 +34,38 @@ class OpsError(Exception):
 
     @property
     def sentence(self) -> str:
-        text = " ".join((self.__doc__ or "").split())
+        text = told(type(self))
         return text.format(**self.detail) if self.detail else text
+
+    def shape(self, rid: str) -> dict[str, object]:
+        """OpenAI's error object, so that SDKs raise their own typed exceptions."""
+        return {
+            "message": self.sentence,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+            "request_id": rid,
+            "docs": PAGES + self.code,
+            **self.facts,
+        }
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Its headers: when to come again, and whether that is of any use."""
+        found = [*self.headers]
+        if self.retry_after_s is not None:
+            found.append(("retry-after", str(self.retry_after_s)))
+        if self.retry is not None:
+            found.append(("x-should-retry", "true" if self.retry else "false"))
+        if self.status == 401:
+            found.append(("www-authenticate", "Bearer"))
+        return found
 
 
 # The caller's -----------------------------------------------------------------
 
 
 class CallerError(OpsError):
-    """The request cannot be served as it is."""
+    """The request cannot be served as it is. The docs of the API tell what it takes."""
 
     status = 400
     code = "invalid_request"
@@ -157,6 +182,7 @@ class JobCeilingDiffers(CallerError):
 
     status = 409
     code = "job_ceiling_differs"
+    retry = False
 
 
 class HeaderInvalid(CallerError):
@@ -288,7 +314,7 @@ class PriceUnknown(CallerError):
 
 
 class LimitError(OpsError):
-    """A limit refuses this request."""
+    """A limit refuses this request. GET /v1/me/limits lists those of your key."""
 
     status = 429
     code = "limit_reached"
@@ -318,6 +344,7 @@ class JobCeilingReached(LimitError):
     """The ceiling of this job does not carry this request: it may cost up to {needed} credits and
     {left} are left of the job. Lower `max_tokens`, or end the job."""
 
+    status = 402
     code = "job_ceiling_reached"
     kind = "insufficient_quota"
     retry = False
@@ -356,7 +383,7 @@ class FailedKeysTooMany(LimitError):
 
 
 class UpstreamError(OpsError):
-    """The provider did not answer as it should."""
+    """The provider did not answer as it should. Try again, or take another model."""
 
     status = 502
     code = "upstream_error"
@@ -389,7 +416,7 @@ class UpstreamBusy(UpstreamError):
 
 class UpstreamBroken(UpstreamError):
     """The provider of `{model}` broke its answer off or sent what cannot be read: {why}. What came
-    was charged as it is listed in the usage."""
+    was charged as it is listed in the usage. Try again, or take another model."""
 
     code = "upstream_broken"
 
@@ -409,6 +436,7 @@ class UpstreamKeyRefused(UpstreamError):
     administrator can mend it with `opscenter provider add`."""
 
     code = "upstream_key_refused"
+    retry = False
 
 
 # Ours -----------------------------------------------------------------------------
@@ -444,6 +472,32 @@ class ClientGone(OpsError):
 
     status = 499
     code = "client_gone"
+
+
+# All of them ----------------------------------------------------------------------
+
+
+def told(leaf: type[OpsError]) -> str:
+    """Its sentence, with what is filled in later in braces."""
+    return " ".join((leaf.__doc__ or "").split())
+
+
+def tried_again(leaf: type[OpsError]) -> bool:
+    """Whether SDKs send the request again by themselves."""
+    if leaf.retry is not None:
+        return leaf.retry
+    return leaf.status in (408, 409, 429) or leaf.status >= 500
+
+
+def explained(code: str) -> str | None:
+    """What a code means, as a page; None where nobody answers with it."""
+    found = [leaf for leaf in leaves(everywhere=True) if leaf.code == code]
+    parts = [
+        f"{code}: status {leaf.status}, type {leaf.kind}\n\n{told(leaf)}\n\n"
+        f"SDKs {'try' if tried_again(leaf) else 'do not try'} this again by themselves.\n"
+        for leaf in found
+    ]
+    return "\n".join(dict.fromkeys(parts)) or None
 
 
 def leaves(root: type[OpsError] = OpsError, everywhere: bool = False) -> Iterator[type[OpsError]]:

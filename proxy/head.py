@@ -89,14 +89,7 @@ class BoundedHead(HttpToolsProtocol):
 
 
 def _answer(error: OpsError) -> bytes:
-    shape = {
-        "message": error.sentence,
-        "type": error.kind,
-        "param": None,
-        "code": error.code,
-        "request_id": request_id(),
-    }
-    body = json.dumps({"error": shape}).encode()
+    body = json.dumps({"error": error.shape(request_id())}).encode()
     head = (
         f"HTTP/1.1 {error.status} {REASONS[error.status]}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

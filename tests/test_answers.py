@@ -69,6 +69,7 @@ async def test_an_error_before_the_answer_is_the_answer() -> None:
         "param": "n",
         "code": "field_invalid",
         "request_id": "rid",
+        "docs": "/errors/field_invalid",
     }
 
 

@@ -80,7 +80,7 @@ async def test_every_answer_carries_its_id_and_the_headers_of_safety(api: Stage)
 async def test_an_error_has_the_one_shape_with_its_request_id(api: Stage) -> None:
     reply = await api.get("/nowhere")
     error = reply.json["error"]
-    assert set(error) == {"message", "type", "param", "code", "request_id"}
+    assert set(error) == {"message", "type", "param", "code", "request_id", "docs"}
     assert error["request_id"] == reply.headers["x-ops-request-id"]
     assert (reply.status, error["code"]) == (404, "route_not_found")
     assert (await api.delete("/healthz")).status == 405

@@ -196,7 +196,7 @@ async def test_requests_of_a_job_share_its_ceiling(stage: DoorStage, fake: FakeU
     job = {"x-job-id": "run-1", "x-job-max-cost": "0.05"}
     answers = await asyncio.gather(*(stage.chat(body, **job) for _ in range(30)))
     assert [answer.status_code for answer in answers].count(200) == 5
-    assert error(await stage.chat(body, **job)) == (429, "job_ceiling_reached")
+    assert error(await stage.chat(body, **job)) == (402, "job_ceiling_reached")
     other = {**job, "x-job-max-cost": "9"}
     assert error(await stage.chat(body, **other)) == (409, "job_ceiling_differs")
     assert error(await stage.chat(body, **{"x-job-id": "a b"})) == (400, "header_invalid")

@@ -1,4 +1,5 @@
-"""Alive, ready, metrics: what machines ask. Alive and ready tell nothing more than that."""
+"""Alive, ready, metrics: what machines ask, and what errors mean. Alive and ready tell nothing
+more than that."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -6,9 +7,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from control import sql
 from control.api.shapes import PlatformAnalyst
 from control.books import drift
+from control.errors import PathUnknown
 from control.state import State, state_of
 from control.store import AWAY
 from plugins.access import public
+from proxy import errors
 
 router = APIRouter(tags=["health"])
 
@@ -27,6 +30,15 @@ async def readyz(request: Request) -> Response:
     missing = await request.app.state.readiness.missing()
     body = {"ready": not missing, "missing": sorted(missing)}
     return JSONResponse(body, 503 if missing else 200)
+
+
+@router.get("/errors/{code}", dependencies=[public()], response_class=PlainTextResponse)
+async def error(code: str) -> str:
+    """What an error's code means; errors name this page as their `docs`."""
+    page = errors.explained(code)
+    if page is None:
+        raise PathUnknown
+    return page
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

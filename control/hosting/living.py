@@ -34,6 +34,7 @@ class PluginRefused(CallerError):
 
     status = 409
     code = "plugin_refused"
+    retry = False
 
 
 class PluginUnknown(CallerError):
