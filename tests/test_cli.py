@@ -156,6 +156,44 @@ async def test_the_story_of_budgets(cli: Command) -> None:
     assert (await cli("org", "edit", "Acme")).code == 2
 
 
+async def test_the_story_of_limits(cli: Command) -> None:
+    """A plan, a team and a key are limited; a limit is edited and taken away."""
+    assert (await cli("org", "create", "Acme")).code == 0
+    await cli("user", "create", "ann@acme.test", "--org", "Acme", "--no-password")
+    assert (await cli("plan", "create", "starter", "--note", "small")).code == 0
+    calls = ("--requests", "1000", "--per", "month")
+    assert (await cli("limit", "add", "--plan", "starter", *calls)).code == 0
+    given = await cli("org", "edit", "Acme", "--plan", "starter", "--json")
+    assert given.json["plan"] == "starter"
+    assert "starter  1" in (await cli("plan", "list")).out
+    assert (await cli("team", "create", "search", "--org", "Acme")).code == 0
+    await cli("team", "add", "Search", "ann@acme.test", "--org", "Acme")
+    assert "ann@acme.test" in (await cli("team", "show", "search", "--org", "Acme")).out
+    week = ("--credits", "25", "--per", "week", "--zone", "Europe/Berlin", "--anchor", "7")
+    wanted = ("--team", "search", *week, "--warn-at", "80,95%", "--json")
+    made = (await cli("limit", "add", "--organisation", "Acme", *wanted)).json
+    assert (made["amount"], made["zone"], made["warn_at"]) == (
+        *("25.000000", "Europe/Berlin"),
+        [80, 95],
+    )
+    listed = (await cli("limit", "list", "--org", "Acme")).out
+    assert "week from day 7 (Europe/Berlin)" in listed
+    assert "plan starter" in listed
+    number = str(made["id"])
+    edited = await cli("limit", "edit", number, "--amount", "30", "--org", "Acme", "--json")
+    assert edited.json["amount"] == "30.000000"
+    assert (await cli("limit", "remove", number, "--org", "Acme")).code == 0
+    assert (await cli("limit", "events", "--org", "Acme")).out == "No limit was near yet.\n"
+    assert (await cli("team", "remove", "search", "--org", "Acme")).code == 0
+    short = ("--rpm", "60", "--tpm", "9000", "--budget", "5", "--budget-per", "day")
+    key = (await cli("key", "create", "app", *short, "--json")).json
+    assert [(one["unit"], one["window"]) for one in key["limits"]] == [
+        ("calls", "rolling"), ("tokens", "rolling"), ("credits", "day")
+    ]  # fmt: skip
+    for words in (["add", "--per", "60s"], ["add", "--requests", "x"], ["edit", "1"]):
+        assert (await cli("limit", *words)).code == 2
+
+
 async def test_a_password_signs_in_elsewhere(cli: Command) -> None:
     """Given a URL, the command takes it and never the socket."""
     there = {"OPSCENTER_CONTROL_URL": url(cli)}

@@ -1,7 +1,7 @@
 """Every change once per Idempotency-Key, on the audit log before its effect, told to Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,9 @@ class Away:
         return False
 
     async def organisation(self, organisation: str) -> bool:
+        return False
+
+    async def records(self, kind: str, ids: Sequence[str]) -> bool:
         return False
 
     async def pool(self, organisation: str) -> bool:

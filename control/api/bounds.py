@@ -20,6 +20,12 @@ class Terms:
     parallel_max: int | None
     budget_ucr: int | None
     expires_at: datetime | None
+    rules: Sequence["Rule"] = ()
+
+
+#: Unit, window, seconds, zone, anchor, model and amount of a limit.
+Rule = tuple[Any, ...]
+RULE = ("unit", "window_kind", "seconds", "zone", "anchor", "model", "amount")
 
 
 def terms_of(row: Mapping[str, Any]) -> Terms:
@@ -30,6 +36,7 @@ def terms_of(row: Mapping[str, Any]) -> Terms:
         row["parallel_max"],
         row["budget_ucr"],
         row["expires_at"],
+        [tuple(map(rule.__getitem__, RULE)) for rule in row["rules"] or ()],
     )
 
 
@@ -49,6 +56,16 @@ def require_within(held: Terms, wanted: Terms) -> None:
     budget = held.budget_ucr
     if budget is not None and (wanted.budget_ucr is None or wanted.budget_ucr > budget):
         raise GrantTooHigh(why=f"the key that you use has a budget of {credits_text(budget)}")
+    for rule in held.rules:
+        if not any(_as_tight(one, rule) for one in wanted.rules):
+            raise GrantTooHigh(
+                why=f"the key that you use has a limit of {rule[0]}; give this one too"
+            )
+
+
+def _as_tight(wanted: Rule, held: Rule) -> bool:
+    *window, model, amount = wanted
+    return window == list(held[:-2]) and model in (None, held[-2]) and amount <= held[-1]
 
 
 def _named_by(wanted: Sequence[str] | None, held: Sequence[str] | None) -> bool:

@@ -2,6 +2,7 @@
 for the next request when it is answered.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -9,7 +10,8 @@ from fastapi import Request, Response
 
 from control import sql
 from control.access import NewKey, add_key, listed
-from control.api.bounds import Terms, require_within, terms_of
+from control.api import limit_acts
+from control.api.bounds import RULE, Rule, Terms, require_within, terms_of
 from control.api.key_shapes import ApiKey, KeyEdit, KeyTerms, KeyWanted, masked, whole
 from control.api.shapes import Page
 from control.api.write import Act, Change, Done, write
@@ -45,7 +47,7 @@ async def create(
     async with state.pool.acquire() as conn:
         member = await member_of(conn, caller, person, organisation)
     key = keys.mint(member["shard"])
-    terms = _terms(given)
+    terms = _terms(given, [one.columns()[: len(RULE)] for one in given.limits])
     wanted = NewKey(
         organisation=member["organisation"],
         shard=member["shard"],
@@ -66,7 +68,11 @@ async def create(
         if await conn.fetchval(sql.load()["api_key_count"], person) >= KEYS_MAX:
             raise Conflict(why=f"Nobody has more than {KEYS_MAX} keys; revoke one first.")
         await _check(conn, caller, terms)
+        await conn.execute(sql.load()["organisation_share"], wanted.organisation)
         await add_key(conn, state.keys, key, wanted)
+        for one in given.limits:
+            of = (wanted.organisation, "key", key.kid)
+            await limit_acts.add(conn, *of, one, caller.platform)
         row = await _found(conn, person, None, key.kid)
         return Done(whole(row, key), 201, [Change("key", key.kid)])
 
@@ -210,7 +216,7 @@ async def _check(conn: Connection, caller: Caller, terms: Terms) -> None:
         require_within(terms_of(dict(limits)), terms)
 
 
-def _terms(given: KeyTerms) -> Terms:
+def _terms(given: KeyTerms, rules: Sequence[Rule]) -> Terms:
     return Terms(
         given.models,
         given.routes,
@@ -218,4 +224,5 @@ def _terms(given: KeyTerms) -> Terms:
         given.parallel_max,
         given.budget,
         given.expires_at,
+        rules,
     )

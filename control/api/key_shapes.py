@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import AfterValidator, StrictInt, StringConstraints
 
+from control.api.limit_shapes import RULES_PER_SUBJECT_MAX, LimitShown, LimitTerms, shown
 from control.api.shapes import Credits, CreditsIn, Field, Future, Input, Label, Output, Parallel
 from proxy import keys
 
@@ -55,6 +56,9 @@ class KeyTerms(Input):
 
 class KeyWanted(KeyTerms):
     name: Label
+    limits: Annotated[list[LimitTerms], Field(max_length=RULES_PER_SUBJECT_MAX)] = Field(
+        default_factory=list
+    )
 
 
 class KeyWantedFor(KeyWanted):
@@ -93,6 +97,7 @@ class ApiKey(Output):
     rotated_at: datetime | None
     old_key_until: datetime | None  # the secret before the last rotation
     last_used_at: datetime | None
+    limits: list[LimitShown]
 
 
 class KeyMade(ApiKey):
@@ -108,6 +113,7 @@ def masked(row: asyncpg.Record) -> ApiKey:
         "budget_used": row["budget_used_ucr"],
         "old_key_until": row["old_until"],
         "last_used_at": row["used_at"],
+        "limits": [shown(rule) for rule in row["rules"] or ()],
     }
     return ApiKey.model_validate({**dict(row), **named})
 

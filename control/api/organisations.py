@@ -23,6 +23,7 @@ from control.api.shapes import (
     Parallel,
     PlatformAdmin,
     PlatformModerator,
+    Slug,
 )
 from control.api.write import Act, Change, Done, write
 from control.auth import scope
@@ -45,6 +46,7 @@ class OrganisationEdit(Input):
     name: Label = ""
     parallel_max: Parallel | None = None
     budget: CreditsIn | None = None
+    plan: Slug | None = None
 
 
 class Organisation(Output):
@@ -55,6 +57,7 @@ class Organisation(Output):
     parallel_max: int | None
     budget: Credits | None
     budget_used: Credits | None  # as far as it is booked
+    plan: str | None
     created_at: datetime
 
 
@@ -119,17 +122,19 @@ async def resume(request: Request, caller: PlatformModerator, organisation: UUID
 async def edit(
     request: Request, caller: PlatformModerator, organisation: UUID, given: OrganisationEdit
 ) -> Response:
-    """Its name, how many of its requests run at one time, and what it may spend in all."""
+    """Its name, how many of its requests run at one time, what it may spend in all, its plan."""
     sent = given.model_fields_set
     if "name" in sent and not given.name:
         raise Invalid("name", why="An organisation has a name of 1 to 200 letters.")
 
     async def effect(conn: Connection) -> Done:
         query = sql.load()
+        if given.plan and await conn.fetchrow(query["plan_share"], given.plan) is None:
+            raise NotFound(what="plan", listing="opscenter plan list")
         await conn.fetchrow(query["organisation_lock"], organisation)
         present = shown(await conn.fetchrow(query["organisation_show"], organisation, None))
         new = present.__dict__ | {name: getattr(given, name) for name in sent}
-        limits = (new["name"], new["parallel_max"], new["budget"])
+        limits = (new["name"], new["parallel_max"], new["budget"], new["plan"])
         await conn.execute(query["organisation_edit"], organisation, *limits)
         return await _done(conn, organisation)
 

@@ -188,6 +188,7 @@ async def _for_person(
             expires_at = await conn.fetchval(query["session_expires"], session)
         if expires_at is None:
             raise CredentialInvalid
+        await conn.execute(query["organisation_share"], where)
         wanted = (_new_id(), session, where, person, expires_at)
         id = await conn.fetchval(query["sign_in_add"], *wanted)
         life_s = min(state.tokens.life_s, int((expires_at - datetime.now(UTC)).total_seconds()) + 1)

@@ -197,7 +197,7 @@ async def set_budget(request: Request, caller: Moderator, user: UUID, given: New
         require_above(caller, held["role"])
         await conn.execute(query["membership_budget"], organisation, user, given.budget)
         keys = await conn.fetch(query["api_key_of_member"], organisation, user)
-        changes = [Change("key", row["kid"]) for row in keys]
+        changes = [Change("key", row["kid"]) for row in keys] + await sign_ins(conn, user)
         return Done(await _user(conn, caller, user), changes=changes)
 
     detail = given.model_dump(mode="json", include={"budget"})

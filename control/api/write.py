@@ -101,19 +101,18 @@ async def audit(conn: Connection, actor: str, act: Act) -> None:
 
 async def publish(state: State, changes: Sequence[Change]) -> bool:
     """False when Redis cannot be reached; the drain then delivers from the outbox."""
-    return all([await _publish(state, change) for change in changes])
+    by_kind: dict[Kind, list[str]] = {}
+    for change in changes:
+        by_kind.setdefault(change.kind, []).append(change.id)
+    return all([await _publish(state, kind, ids) for kind, ids in by_kind.items()])
 
 
-async def _publish(state: State, change: Change) -> bool:
-    if change.kind == "key":
-        return await state.publisher.key(change.id)
-    if change.kind == "sign_in":
-        return await state.publisher.sign_in(change.id)
-    if change.kind == "organisation":
-        return await state.publisher.organisation(change.id)
-    if change.kind == "pool":
-        return await state.publisher.pool(change.id)
-    return await state.publisher.snapshot()
+async def _publish(state: State, kind: Kind, ids: Sequence[str]) -> bool:
+    if kind == "pool":
+        return all([await state.publisher.pool(id) for id in ids])
+    if kind == "snapshot":
+        return await state.publisher.snapshot()
+    return await state.publisher.records(kind, ids)
 
 
 async def _perform(conn: Connection, caller: Caller, act: Act, effect: Effect) -> _Answer:

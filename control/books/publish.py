@@ -21,6 +21,7 @@ from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
 log = logging.getLogger("opscenter.control.books.publish")
 
 RECORDS_PER_TRIP = 500
+KINDS = {"key": "k", "sign_in": "s", "organisation": "o"}
 REVOKED_KEPT = 10_000  # names that proxies may not have heard yet
 POOL_WAIT_S, POOL_LOOK_S = 1.0, 0.005  # for the drain, which alone applies changes of pools
 
@@ -34,13 +35,19 @@ class Publisher:
 
     async def key(self, kid: str) -> bool:
         """True when Redis has the key's newest record."""
-        return await self._deliver("k", kid)
+        return await self.records("key", [kid])
 
     async def sign_in(self, id: str) -> bool:
-        return await self._deliver("s", id)
+        return await self.records("sign_in", [id])
 
     async def organisation(self, organisation: str) -> bool:
-        return await self._deliver("o", organisation)
+        return await self.records("organisation", [organisation])
+
+    async def records(self, kind: str, ids: Sequence[str]) -> bool:
+        """True when Redis has the newest of all of them."""
+        parts = range(0, len(ids), RECORDS_PER_TRIP)
+        some = [ids[start : start + RECORDS_PER_TRIP] for start in parts]
+        return all([await self._deliver(KINDS[kind], part) for part in some])
 
     async def pool(self, organisation: str) -> bool:
         """True when Redis has every change of pools that was committed until now."""
@@ -62,7 +69,7 @@ class Publisher:
         """Delivers what waits in the outbox; how many were found."""
         rows = await self._pool.fetch(sql.load()["outbox_record_list"], limit)
         for row in rows:
-            if not await self._deliver(row["kind"], row["id"]):
+            if not await self._deliver(row["kind"], [row["id"]]):
                 break
         return len(rows)
 
@@ -117,21 +124,21 @@ class Publisher:
             some = sign_ins[start : start + RECORDS_PER_TRIP]
             await self._redis.commands([end_of(row) for row in some])
 
-    async def _deliver(self, kind: str, id: str) -> bool:
+    async def _deliver(self, kind: str, ids: Sequence[str]) -> bool:
         query = sql.load()
         async with self._pool.acquire() as conn, conn.transaction():
-            await conn.fetchval(query["outbox_record_take"], kind, id)
+            await conn.execute(query["outbox_record_take"], kind, ids)
+            rows = await _record_rows(conn, kind, ids)
             try:
-                row = await _record_row(conn, kind, id)
-                for call in _record_calls(kind, row):
-                    await self._redis.run(call[0], call[1], *call[2])
-                    if revokes(call):
-                        await self._tell_revoked(call[1][0])
-                if kind == "s" and row is not None:
-                    await self._redis.command(*end_of(row))
+                calls = [call for row in rows for call in _record_calls(kind, row)]
+                await self._redis.run_all(calls)
+                for call in filter(revokes, calls):
+                    await self._tell_revoked(call[1][0])
+                if kind == "s":
+                    await self._redis.commands([end_of(row) for row in rows])
             except AWAY as problem:
-                log.warning("record %s:%s not published: %s", kind, id, problem)
-                await conn.execute(query["outbox_record_add"], kind, id)
+                log.warning("records %s:%s not published: %s", kind, ",".join(ids[:3]), problem)
+                await conn.execute(query["outbox_record_add"], kind, ids)
                 return False
         return True
 
@@ -141,14 +148,12 @@ class Publisher:
         await self._redis.command("XADD", REVOKED_KEY, *kept, "*", "n", record)
 
 
-async def _record_row(conn: Connection, kind: str, id: str) -> asyncpg.Record | None:
+async def _record_rows(conn: Connection, kind: str, ids: Sequence[str]) -> list[asyncpg.Record]:
     query = sql.load()
     if kind == "o":
-        return await conn.fetchrow(query["record_organisation"], UUID(id))
-    return await conn.fetchrow(query["record_key" if kind == "k" else "record_sign_in"], id)
+        return await conn.fetch(query["record_organisations"], list(map(UUID, ids)))
+    return await conn.fetch(query["record_keys" if kind == "k" else "record_sign_ins"], ids)
 
 
-def _record_calls(kind: str, row: asyncpg.Record | None) -> list[Call]:
-    if row is None:
-        return []
+def _record_calls(kind: str, row: asyncpg.Record) -> list[Call]:
     return [organisation_call(row)] if kind == "o" else key_calls(row)

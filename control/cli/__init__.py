@@ -12,15 +12,18 @@ from control.cli import (
     doctor,
     keys,
     ledger,
+    limits,
     models,
     organisations,
     output,
+    plans,
     plugins,
     processes,
     providers,
     services,
     session,
     status,
+    teams,
     usage,
     users,
 )
@@ -56,6 +59,9 @@ app.add_typer(organisations.app, name="org")
 app.add_typer(users.app, name="user")
 app.add_typer(services.app, name="service")
 app.add_typer(keys.app, name="key")
+app.add_typer(limits.app, name="limit")
+app.add_typer(teams.app, name="team")
+app.add_typer(plans.app, name="plan")
 app.add_typer(credits.app, name="credits")
 app.add_typer(usage.app, name="usage")
 app.add_typer(ledger.app, name="ledger")

@@ -4,11 +4,14 @@ Where a limit is edited, `none` takes it away.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from control.cli.output import Misused
 
 NONE = "none"
+CALENDAR = ("day", "week", "month")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _span = re.compile(r"([1-9][0-9]{0,6})([smhdw])").fullmatch
 
@@ -62,3 +65,32 @@ def tags(words: list[str]) -> dict[str, str]:
     if not all(name and equals and value for name, equals, value in pairs):
         raise Misused("A tag is NAME=VALUE, such as team=search.")
     return {name: value for name, _, value in pairs}
+
+
+def window(per: str | None) -> dict[str, object]:
+    """The time that a limit counts in."""
+    if per is None:
+        return {}
+    if per in CALENDAR:
+        return {"window": per}
+    return {"window": "rolling", "seconds": span_s(per)}
+
+
+def window_text(limit: Mapping[str, Any]) -> str:
+    """The same, as people read it."""
+    kind = limit["window"]
+    if kind == "none":
+        return ""
+    if kind == "rolling":
+        return f"{limit['seconds']}s"
+    begins = "" if limit["anchor"] in (None, 1) else f" from day {limit['anchor']}"
+    return f"{kind}{begins} ({limit['zone']})"
+
+
+def percents(text: str) -> list[int]:
+    if text == NONE:
+        return []
+    parts = [part.strip().removesuffix("%") for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise Misused(f"{text} are no percents; write some such as 80,95, or {NONE}.")
+    return [int(part) for part in parts]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from control.cli import given
+from control.cli import given, limits
 from control.cli.client import Answer, Api, api, part
 from control.cli.lookup import organisation_id, user
 from control.cli.output import Json, Misused, show_json, show_once, show_page, show_rows
@@ -33,6 +33,7 @@ ALL = {
     "tags": "tags",
     "rotated": "rotated_at",
     "old until": "old_key_until",
+    "limits": "limits",
 }
 
 Which = Annotated[str, typer.Argument(help="The key's id, as in the list.")]
@@ -58,7 +59,7 @@ Tag = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, to find it by; 
 @app.command(
     epilog="Example: opscenter key create my-app\n\n"
     "Example: opscenter key create --name ci --expires 30d --models 'openai/*' --budget 250 "
-    "--allow-ip 10.0.0.0/8 --user ann@example.com"
+    "--budget-per month --rpm 60 --allow-ip 10.0.0.0/8 --user ann@example.com"
 )
 def create(
     word: Annotated[str | None, typer.Argument(metavar="NAME", help="What it is for.")] = None,
@@ -69,6 +70,11 @@ def create(
     allow_ip: AllowIp = None,
     parallel: Parallel = None,
     budget: Budget = None,
+    rpm: Annotated[str | None, typer.Option(help="Requests in any minute.")] = None,
+    tpm: Annotated[str | None, typer.Option(help="Tokens in any minute.")] = None,
+    budget_per: Annotated[
+        str | None, typer.Option(help="The budget is anew each day, week or month.")
+    ] = None,
     tag: Tag = None,
     for_user: ForUser = None,
     organisation: Annotated[
@@ -80,8 +86,9 @@ def create(
     if (word is None) == (name is None):
         raise Misused("Say once what the key is for: opscenter key create my-app.")
     here = api()
-    wanted = _terms(expires, models, routes, allow_ip, parallel, budget, tag)
-    wanted["name"] = word or name
+    in_all = budget if budget_per is None else None
+    wanted = _terms(expires, models, routes, allow_ip, parallel, in_all, tag)
+    wanted |= {"name": word or name, "limits": _limits(rpm, tpm, budget, budget_per)}
     if organisation is not None:
         if for_user is None:
             raise Misused("--org goes with --user; your own keys are in your own organisation.")
@@ -196,6 +203,18 @@ def _terms(
     return terms
 
 
+def _limits(
+    rpm: str | None, tpm: str | None, budget: str | None, budget_per: str | None
+) -> list[dict[str, object]]:
+    """Those with a window; further ones are added with `opscenter limit add --key`."""
+    found = [("calls", rpm, "60s"), ("tokens", tpm, "60s")]
+    if budget_per is not None:
+        if budget is None:
+            raise Misused("--budget-per goes with --budget.")
+        found.append(("credits", budget, budget_per))
+    return [limits.terms({unit: text}, per) for unit, text, per in found if text is not None]
+
+
 def _path(here: Api, for_user: str | None) -> str:
     if for_user is None:
         return "/api/v1/keys"
@@ -207,12 +226,18 @@ def _one(here: Api, for_user: str | None, key: str) -> str:
 
 
 def _show(found: Answer, as_json: bool) -> None:
-    show_json(found) if as_json else show_rows(found, ALL)
+    show_json(found) if as_json else show_rows(_row(found), ALL)
 
 
 def _show_made(made: Answer, as_json: bool) -> None:
     if as_json:
         show_json(made)
         return
-    show_rows(made, {heading: field for heading, field in ALL.items() if heading != "key"})
+    show_rows(_row(made), {heading: field for heading, field in ALL.items() if heading != "key"})
     show_once("The API key", made["key"])
+
+
+def _row(found: Answer) -> dict[str, object]:
+    shown = map(limits.row, found["limits"])
+    told = [" per ".join(filter(None, (str(one["limit"]), str(one["per"])))) for one in shown]
+    return {**found, "limits": told}

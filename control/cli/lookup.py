@@ -28,6 +28,21 @@ def some_organisation(api: Api, named: str) -> str:
     return found
 
 
+def here_id(api: Api, named: str | None) -> str:
+    """By id or name; without one it is the organisation that the caller acts in."""
+    return organisation_id(api, named) or str(api.get("/api/v1/auth/me")["organisation"])
+
+
+def team(api: Api, organisation: str, named: str) -> str:
+    """By id or name."""
+    if _is_id(named):
+        return named
+    for one in api.pages(f"/api/v1/admin/organisations/{organisation}/teams"):
+        if one["name"].casefold() == named.casefold():
+            return str(one["id"])
+    raise Failed(f"There is no team {named} here; see `opscenter team list`.")
+
+
 def user(api: Api, named: str) -> Answer:
     """By id or e-mail."""
     if _is_id(named):

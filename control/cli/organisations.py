@@ -19,6 +19,7 @@ COLUMNS = {
     "parallel": "parallel_max",
     "budget": "budget",
     "budget used": "budget_used",
+    "plan": "plan",
     "platform": "platform",
     "created": "created_at",
 }
@@ -77,6 +78,7 @@ def edit(
     name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
     parallel: Annotated[str | None, typer.Option(help="Requests at one time, or `none`.")] = None,
     budget: Annotated[str | None, typer.Option(help="Credits in all, or `none`.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Whose limits it has, or `none`.")] = None,
     json: Json = False,
 ) -> None:
     """Change an organisation's name or limits, for the next request."""
@@ -87,6 +89,8 @@ def edit(
         wanted["parallel_max"] = given.whole(parallel)
     if budget is not None:
         wanted["budget"] = given.credits(budget)
+    if plan is not None:
+        wanted["plan"] = None if plan == given.NONE else plan
     if not wanted:
         raise Misused("Say what to change, such as --budget 500.")
     here = api()

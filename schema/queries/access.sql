@@ -129,13 +129,13 @@ UPDATE membership SET role = $3 WHERE organisation = $1 AND person = $2
 UPDATE membership SET budget_ucr = $3 WHERE organisation = $1 AND person = $2
 
 -- name: organisation_show
-SELECT o.id, o.name, o.shard, o.platform, o.status, o.parallel_max, o.budget_ucr AS budget, o.created_at,
+SELECT o.id, o.name, o.shard, o.platform, o.status, o.parallel_max, o.budget_ucr AS budget, o.plan, o.created_at,
        CASE WHEN o.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS budget_used
 FROM organisation o LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'o:' || o.id || ':bud'
 WHERE o.id = $1 AND ($2::uuid IS NULL OR o.id = $2)
 
 -- name: organisation_list
-SELECT o.id, o.name, o.shard, o.platform, o.status, o.parallel_max, o.budget_ucr AS budget, o.created_at,
+SELECT o.id, o.name, o.shard, o.platform, o.status, o.parallel_max, o.budget_ucr AS budget, o.plan, o.created_at,
        CASE WHEN o.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS budget_used
 FROM organisation o LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'o:' || o.id || ':bud'
 WHERE ($1::uuid IS NULL OR o.id = $1) AND ($2::uuid IS NULL OR o.id > $2)
@@ -149,19 +149,27 @@ SELECT id FROM organisation WHERE id = $1 FOR NO KEY UPDATE
 UPDATE organisation SET status = $2 WHERE id = $1
 
 -- name: organisation_edit
-UPDATE organisation SET name = $2, parallel_max = $3, budget_ucr = $4 WHERE id = $1
+UPDATE organisation SET name = $2, parallel_max = $3, budget_ucr = $4, plan = $5 WHERE id = $1
 
 -- name: api_key_list
-SELECT * FROM api_key_shown
+SELECT s.*, (SELECT jsonb_agg(l ORDER BY l.id) FROM limit_rule l
+             WHERE l.level = 'key' AND l.organisation = s.organisation AND l.subject = s.kid) AS rules
+FROM api_key_shown s
 WHERE person = $1 AND ($2::uuid IS NULL OR organisation = $2) AND ($3::text IS NULL OR kid > $3)
 ORDER BY kid
 LIMIT $4
 
 -- name: api_key_show
-SELECT * FROM api_key_shown WHERE kid = $1 AND person = $2 AND ($3::uuid IS NULL OR organisation = $3)
+SELECT s.*, (SELECT jsonb_agg(l ORDER BY l.id) FROM limit_rule l
+             WHERE l.level = 'key' AND l.organisation = s.organisation AND l.subject = s.kid) AS rules
+FROM api_key_shown s
+WHERE kid = $1 AND person = $2 AND ($3::uuid IS NULL OR organisation = $3)
 
 -- name: api_key_limits
-SELECT * FROM api_key_shown WHERE kid = $1
+SELECT s.*, (SELECT jsonb_agg(l ORDER BY l.id) FROM limit_rule l
+             WHERE l.level = 'key' AND l.organisation = s.organisation AND l.subject = s.kid) AS rules
+FROM api_key_shown s
+WHERE kid = $1
 
 -- name: api_key_lock
 -- Taken before a key is looked at, so that two changes of it come one after the other.

@@ -73,11 +73,13 @@ SELECT seq, owner, field, delta FROM outbox_redis WHERE shard = $1 AND seq > $2 
 DELETE FROM outbox_redis WHERE shard = $1 AND seq <= $2 AND at < now() - interval '7 days'
 
 -- name: outbox_record_add
-INSERT INTO outbox_record (kind, id) VALUES ($1, $2) ON CONFLICT DO NOTHING
+INSERT INTO outbox_record (kind, id) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING
 
 -- name: outbox_record_take
 -- Taken and published in one transaction: a change that comes meanwhile waits and queues the record again.
-DELETE FROM outbox_record WHERE kind = $1 AND id = $2 RETURNING id
+WITH taken AS (
+  SELECT kind, id FROM outbox_record WHERE kind = $1 AND id = ANY($2::text[]) ORDER BY id FOR UPDATE)
+DELETE FROM outbox_record o USING taken t WHERE o.kind = t.kind AND o.id = t.id
 
 -- name: outbox_record_list
 SELECT kind, id FROM outbox_record ORDER BY at LIMIT $1
@@ -98,14 +100,14 @@ SELECT usage_event_partitions(2)
 -- name: dead_letter_add
 INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
--- name: record_key
-SELECT * FROM api_key_record WHERE kid = $1
+-- name: record_keys
+SELECT * FROM api_key_record WHERE kid = ANY($1::text[])
 
 -- name: record_keys_of_shards
 SELECT * FROM api_key_record WHERE shard = ANY($1::smallint[])
 
--- name: record_organisation
-SELECT * FROM organisation_record WHERE id = $1
+-- name: record_organisations
+SELECT * FROM organisation_record WHERE id = ANY($1::uuid[])
 
 -- name: record_organisations_of_shards
 SELECT * FROM organisation_record WHERE shard = ANY($1::smallint[])

@@ -75,8 +75,8 @@ WHERE m.person = $1 AND ($2::uuid IS NULL OR m.organisation = $2)
 ORDER BY o.platform DESC, m.created_at, m.organisation
 LIMIT 1
 
--- name: record_sign_in
-SELECT * FROM sign_in_record WHERE kid = $1
+-- name: record_sign_ins
+SELECT * FROM sign_in_record WHERE kid = ANY($1::text[])
 
 -- name: record_sign_ins_of_shards
 SELECT * FROM sign_in_record WHERE shard = ANY($1::smallint[]) AND expires_ms > extract(epoch FROM now()) * 1000

@@ -1,0 +1,131 @@
+-- Limits of every level, and the teams and plans that some belong to.
+
+-- name: organisation_share
+-- Held while a key or a sign-in is made: who changes limits waits, and then finds it.
+SELECT id FROM organisation WHERE id = $1 FOR SHARE
+
+-- name: limit_list
+-- Those of an organisation with those of its plan; of a plan alone where $1 is null.
+SELECT * FROM limit_rule
+WHERE (organisation = $1
+       OR (level = 'plan' AND subject = coalesce($2, (SELECT plan FROM organisation WHERE id = $1))))
+  AND ($3::text IS NULL OR level = $3) AND ($4::text IS NULL OR subject = $4)
+  AND id > $5
+ORDER BY id
+LIMIT $6
+
+-- name: limit_get
+SELECT * FROM limit_rule WHERE id = $1 AND organisation IS NOT DISTINCT FROM $2
+
+-- name: limit_count
+SELECT count(*) FILTER (WHERE level = $2 AND subject = $3) AS of_subject,
+       count(*) FILTER (WHERE NOT EXISTS (
+         SELECT FROM api_key k WHERE level = 'key' AND k.kid = subject AND k.status = 'revoked')) AS in_all
+FROM limit_rule WHERE organisation IS NOT DISTINCT FROM $1
+
+-- name: limit_add
+INSERT INTO limit_rule (organisation, level, subject, unit, window_kind, seconds, zone, anchor, model, amount, soft,
+                        by_platform)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+RETURNING *
+
+-- name: limit_edit
+UPDATE limit_rule SET amount = $2, soft = $3 WHERE id = $1 RETURNING *
+
+-- name: limit_remove
+DELETE FROM limit_rule WHERE id = $1
+
+-- name: limit_remove_of
+DELETE FROM limit_rule WHERE organisation IS NOT DISTINCT FROM $1 AND level = $2 AND subject = $3
+
+-- name: limit_of_subject
+SELECT * FROM limit_rule WHERE organisation IS NOT DISTINCT FROM $1 AND level = $2 AND subject = $3 ORDER BY id
+
+-- name: limit_of_key
+SELECT * FROM limit_rule WHERE level = 'key' AND subject = $1 ORDER BY id
+
+-- name: limit_key
+-- A living key with its person's role, as a subject of limits.
+SELECT k.person, m.role FROM api_key k
+JOIN membership m ON m.organisation = k.organisation AND m.person = k.person
+WHERE k.kid = $2 AND k.organisation = $1 AND k.status <> 'revoked'
+
+-- name: limit_event_list
+SELECT e.*, r.level, r.subject, r.unit FROM limit_event e LEFT JOIN limit_rule r ON r.id = e.rule
+WHERE e.organisation = $1 AND ($2::bigint IS NULL OR e.id < $2)
+ORDER BY e.id DESC
+LIMIT $3
+
+-- name: records_of_members
+-- What stands for these people in Redis: their living keys and sign-ins.
+SELECT 'key' AS kind, kid AS id FROM api_key
+WHERE organisation = $1 AND person = ANY($2::uuid[]) AND status <> 'revoked'
+UNION ALL
+SELECT 'sign_in', id FROM sign_in WHERE organisation = $1 AND person = ANY($2::uuid[]) AND expires_at > now()
+
+-- name: team_list
+SELECT t.id, t.name, t.created_at, count(m.person)::int AS members
+FROM team t LEFT JOIN membership m ON m.organisation = t.organisation AND m.team = t.id
+WHERE t.organisation = $1 AND ($2::uuid IS NULL OR t.id = $2) AND ($3::uuid IS NULL OR t.id > $3)
+GROUP BY t.id
+ORDER BY t.id
+LIMIT $4
+
+-- name: team_count
+SELECT count(*) FROM team WHERE organisation = $1
+
+-- name: team_add
+INSERT INTO team (id, organisation, name) VALUES ($1, $2, $3)
+
+-- name: team_rename
+UPDATE team SET name = $2 WHERE id = $1
+
+-- name: team_remove
+DELETE FROM team WHERE id = $1
+
+-- name: team_members
+SELECT p.id, p.email, p.name, m.role FROM membership m JOIN person p ON p.id = m.person
+WHERE m.organisation = $1 AND m.team = $2 AND ($3::text IS NULL OR p.email > $3)
+ORDER BY p.email
+LIMIT $4
+
+-- name: team_people
+SELECT person FROM membership WHERE organisation = $1 AND team = $2
+
+-- name: team_leave
+UPDATE membership SET team = NULL WHERE organisation = $1 AND team = $2
+
+-- name: membership_in_team
+SELECT team FROM membership WHERE organisation = $1 AND person = $2
+
+-- name: membership_team
+UPDATE membership SET team = $3 WHERE organisation = $1 AND person = $2
+
+-- name: plan_lock
+-- Whoever gives an organisation a plan waits until the plan's limits stand.
+SELECT name FROM plan WHERE name = $1 FOR NO KEY UPDATE
+
+-- name: plan_share
+SELECT name FROM plan WHERE name = $1 FOR SHARE
+
+-- name: plan_list
+SELECT p.name, p.note, p.created_at,
+       (SELECT count(*) FROM organisation o WHERE o.plan = p.name)::int AS organisations,
+       (SELECT count(*) FROM limit_rule l WHERE l.level = 'plan' AND l.subject = p.name)::int AS limits
+FROM plan p WHERE ($1::text IS NULL OR p.name = $1)
+ORDER BY p.name
+
+-- name: plan_count
+SELECT count(*) FROM plan
+
+-- name: plan_add
+INSERT INTO plan (name, note) VALUES ($1, $2)
+
+-- name: plan_edit
+UPDATE plan SET note = $2 WHERE name = $1
+
+-- name: plan_remove
+DELETE FROM plan WHERE name = $1
+
+-- name: plan_organisations
+SELECT id FROM organisation WHERE plan = $1
