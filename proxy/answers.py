@@ -11,7 +11,7 @@ from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
 from proxy.pricing import credits_text
 from proxy.relay import Downstream
-from proxy.types import NO_USAGE, WITHIN, Outcome, Ticket, Usage
+from proxy.types import NO_USAGE, WITHIN, Call, Outcome, Ticket, Usage
 from proxy.upstream import Reply
 
 JSON = (b"content-type", b"application/json")
@@ -84,13 +84,13 @@ def error_headers(problem: OpsError) -> Headers:
     return [JSON, *((name.encode(), value.encode("latin-1")) for name, value in problem.fields())]
 
 
-def headers(reply: Reply, ticket: Ticket, outcome: Outcome) -> Headers:
+def headers(reply: Reply, call: Call, outcome: Outcome) -> Headers:
     """Who answered, how many were asked, and the maximum where the credits lowered it."""
-    lowered = ticket.lowered_to
+    lowered = call.lowered_to
     return [
         *([(b"x-ops-max-tokens", b"%d" % lowered)] if lowered is not None else []),
         (b"content-type", reply.content_type),
-        *_who(ticket.model.id, reply.deployment.provider, reply.deployment.id),
+        *_who(reply.deployment.model, reply.deployment.provider, reply.deployment.id),
         (b"x-ops-attempts", b"%d" % outcome.attempts),
     ]
 

@@ -350,6 +350,16 @@ class JobCeilingReached(LimitError):
     retry = False
 
 
+class MaxCostExceeded(LimitError):
+    """This request may cost up to {needed} credits, and its X-Max-Cost allows {limit}. Lower
+    `max_tokens`, send less, or allow more."""
+
+    status = 402
+    code = "max_cost_exceeded"
+    kind = "insufficient_quota"
+    retry = False
+
+
 class ParallelLimit(LimitError):
     """Too many requests at one time: {limit} may run for this {owner}. Try again when one has
     ended."""

@@ -14,7 +14,7 @@ from proxy.admit import Admission
 from proxy.answers import Exchange
 from proxy.callers import credential
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
-from proxy.hold import output_max
+from proxy.hold import allowed, output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
 from proxy.pricing import cost_ucr, credits_text, worst_ucr
@@ -60,6 +60,7 @@ class Flow:
             model = route.find(call.model, self.current.in_force())
             price = route.price_of(model)
             deployments = route.candidates(model)
+            call = allowed(call, model, price, self.settings.slice_tokens)
             ticket = await self.admission.admit(call, caller, model, price)
             if ticket.lowered_to is not None:
                 call = request.with_maximum(call, ticket.lowered_to)
@@ -92,13 +93,13 @@ class Flow:
     ) -> None:
         body = await relay.plain(reply, call, outcome)
         cost = cost_ucr(outcome.usage.tokens, ticket.price)
-        headers = answers.headers(reply, ticket, outcome) + answers.cost_headers(ticket, cost)
+        headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
         await exchange.answer(reply.answer.status, headers, body)
 
     async def _stream(
         self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
     ) -> None:
-        headers = answers.headers(reply, ticket, outcome) + answers.hold_headers(ticket)
+        headers = answers.headers(reply, call, outcome) + answers.hold_headers(ticket)
         await exchange.head(reply.answer.status, headers)
         slices = _Slices(self, ticket, call, outcome)
         await relay.stream(reply, call, outcome, exchange, slices)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.pricing import worst_ucr
-from proxy.request import choices_of
-from proxy.types import Call, Model, Price
+from proxy.errors import MaxCostExceeded
+from proxy.limits import row
+from proxy.pricing import credits_text, worst_ucr
+from proxy.request import choices_of, with_maximum
+from proxy.types import Call, Level, Meter, Model, Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,51 @@ def hold_of(call: Call, model: Model, price: Price, slice_tokens: int) -> Hold:
 
 def lowered(call: Call, model: Model, price: Price, left_ucr: int) -> Hold | None:
     """What the credits that are left carry, for a client who named no maximum of his own."""
-    if call.output_max is not None or call.stream or left_ucr <= 0:
+    if call.stream or (call.output_max is not None and call.lowered_to is None):
         return None
     into, choices = input_max(call, model), choices_of(call.fields)
+    low = _carried(call, model, price, left_ucr)
+    return Hold(worst_ucr(into, low * choices, price), low * choices) if low else None
+
+
+def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
+    """The call within its X-Max-Cost: where its worst case would cost more, with the largest
+    maximum that does not. Refused where the client named his own, and where not a token fits; but
+    a stream is ended at the lower one, as it is where credits end.
+    """
+    limit, most = call.max_cost_ucr, output_max(call, model)
+    if limit is None:
+        return call
+    into, choices = input_max(call, model), choices_of(call.fields)
+    # the hold of each slice is rounded up
+    slices = -(-most // slice_tokens) if call.stream and worst_ucr(0, most, price) else 0
+    if (needed := worst_ucr(into, most, price) + slices) <= limit:
+        return call
+    tokens = _carried(call, model, price, limit - slices)
+    named = call.output_max is not None and not call.stream
+    if named or not tokens:
+        raise _too_dear(needed if named else worst_ucr(into, choices, price) + slices, limit)
+    return with_maximum(call, tokens)
+
+
+def _too_dear(needed: int, limit: int) -> MaxCostExceeded:
+    problem = MaxCostExceeded(needed=credits_text(needed), limit=credits_text(limit))
+    meter, level = Meter(b"", b"", "ucr", "request", limit), Level(limit, 0, 0, limit)
+    problem.facts = {"limit": {**row(meter, level), "name": "max_cost"}}
+    return problem
+
+
+def _carried(call: Call, model: Model, price: Price, ucr: int) -> int:
+    """The largest maximum of each choice whose worst case costs no more."""
+    into, choices = input_max(call, model), choices_of(call.fields)
     low, high = 0, output_max(call, model) // choices
-    while low < high:  # the largest maximum whose worst case fits
+    while low < high:
         middle = (low + high + 1) // 2
-        if worst_ucr(into, middle * choices, price) <= left_ucr:
+        if worst_ucr(into, middle * choices, price) <= ucr:
             low = middle
         else:
             high = middle - 1
-    return Hold(worst_ucr(into, low * choices, price), low * choices) if low else None
+    return low
 
 
 def output_max(call: Call, model: Model) -> int:

@@ -31,11 +31,12 @@ NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 READ = frozenset(
     {
         *("model", "messages", "n", "stream", "stream_options", "user"),
-        *("max_tokens", "max_completion_tokens"),
+        *("max_tokens", "max_completion_tokens", "max_cost"),
     }
 )
 _job_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _amount = re.compile(rb"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?").fullmatch
+CREDITS = "it takes credits with at most 6 decimals, such as 12.5"
 END_USER_MAX = 256  # characters that are kept of `user`
 
 
@@ -78,15 +79,16 @@ def chat(
         end_user=_end_user(fields),
         job=job_of(headers),
         client=client,
+        max_cost_ucr=_max_cost(headers, fields),
     )
 
 
 def with_maximum(call: Call, tokens: int) -> Call:
-    """The same call with a maximum that the client had not named."""
-    return replace(call, lowered_to=tokens, output_max=tokens)
+    """The same call with a maximum of each choice that the client had not named."""
+    return replace(call, lowered_to=tokens, output_max=tokens * choices_of(call.fields))
 
 
-def read_object(body: bytes, settings: Settings) -> Mapping[str, Any]:
+def read_object(body: bytes, settings: Settings) -> dict[str, Any]:
     """The body as a JSON object, within the limits of depth and size."""
     if not body or body.isspace():
         raise BodyEmpty
@@ -211,12 +213,30 @@ def job_of(headers: Mapping[bytes, bytes]) -> Job | None:
     if not _job_id(name):
         why = "it takes 1 to 128 letters, digits, and . _ - of a name"
         raise HeaderInvalid(name="X-Job-Id", why=why)
-    return Job(name.decode(), None if cost is None else _credits(cost))
+    return Job(name.decode(), None if cost is None else _header_ucr("X-Job-Max-Cost", cost))
 
 
-def _credits(text: bytes) -> int:
+def _max_cost(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> int | None:
+    """`X-Max-Cost`, or the field `max_cost`, which no provider sees; of both the lower."""
+    header, field = headers.get(b"x-max-cost"), fields.pop("max_cost", None)
+    allowed = [] if header is None else [_header_ucr("X-Max-Cost", header)]
+    if field is not None:
+        number = _ucr(str(field).encode()) if type(field) in (str, int, float) else None
+        if number is None:
+            raise FieldInvalid("max_cost", name="max_cost", why=CREDITS)
+        allowed.append(number)
+    return min(allowed, default=None)
+
+
+def _header_ucr(name: str, text: bytes) -> int:
+    number = _ucr(text)
+    if number is None:
+        raise HeaderInvalid(name=name, why=CREDITS)
+    return number
+
+
+def _ucr(text: bytes) -> int | None:
     if not _amount(text):
-        why = "it takes credits with at most 6 decimals, such as 12.5"
-        raise HeaderInvalid(name="X-Job-Max-Cost", why=why)
+        return None
     whole, _, decimals = text.decode().partition(".")
     return int(whole) * 1_000_000 + int(decimals.ljust(6, "0"))

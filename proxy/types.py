@@ -239,6 +239,7 @@ class Call:
     job: "Job | None" = None
     client: str = ""  # the address that it came from
     lowered_to: int | None = None  # a maximum of tokens that the client had not named
+    max_cost_ucr: int | None = None  # what the client allows this request to cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
 # what a caller can mend passes with its status; what he cannot is a bad gateway
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
 TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted
+MAXIMA = ("max_tokens", "max_completion_tokens")
 TRANSIENT = frozenset({408, 498, 500, 502, 503, 504, 529})
 
 
@@ -45,7 +46,7 @@ class OpenAI:
             options = call.fields.get("stream_options") or {}
             changes["stream_options"] = {**options, "include_usage": True}
         if call.lowered_to is not None:
-            changes["max_tokens"] = call.lowered_to
+            changes |= _maxima(call.fields, call.lowered_to)
         return orjson.dumps({**call.fields, **changes})
 
     def usage(self, answer: bytes) -> Usage | None:
@@ -65,6 +66,12 @@ class OpenAI:
         if passed < 500:
             problem.kind = "rate_limit_error" if passed == 429 else "invalid_request_error"
         return problem
+
+
+def _maxima(fields: Mapping[str, Any], lowered_to: int) -> Mapping[str, int]:
+    """Those that the client named, or the one that every provider knows."""
+    named = [(one, most) for one in MAXIMA if (most := fields.get(one)) is not None]
+    return {one: min(most, lowered_to) for one, most in named} or {MAXIMA[0]: lowered_to}
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage | None:
