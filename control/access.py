@@ -17,6 +17,8 @@ from control.database import Connection
 from proxy import keys
 from proxy.keyfile import KeyFile
 
+SESSION_BEGINS = "ses_"
+
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
@@ -72,7 +74,7 @@ def listed(values: Sequence[str] | None) -> list[str] | None:
 
 def new_session_token() -> str:
     """256 random bits; only its digest is stored."""
-    return "ses_" + secrets.token_urlsafe(32)
+    return SESSION_BEGINS + secrets.token_urlsafe(32)
 
 
 def session_digest(token: str) -> bytes:

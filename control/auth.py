@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 from starlette.requests import HTTPConnection
 
-from control import sql
+from control import cookies, sql
 from control.access import session_digest
 from control.edge import address
 from control.errors import (
@@ -86,8 +86,12 @@ async def _membership(connection: HTTPConnection, state: State) -> tuple[asyncpg
 
 
 def bearer(connection: HTTPConnection) -> str:
+    """What the request shows; a browser's cookie only where it shows nothing else."""
     service = connection.headers.get(SERVICE_HEADER)
-    sent = connection.headers.get("authorization", "") if service is None else f"Bearer {service}"
+    sent = connection.headers.get("authorization") if service is None else f"Bearer {service}"
+    if sent is None:
+        kept = cookies.session_of(connection)
+        sent = "" if kept is None else f"Bearer {kept}"
     kind, _, token = sent.partition(" ")
     token = token.strip()
     if kind.lower() != "bearer" or not token:

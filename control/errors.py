@@ -50,6 +50,15 @@ class LoginsTooMany(LimitError):
     code = "logins_too_many"
 
 
+class CrossSite(CallerError):
+    """A browser's sign-in changes something only for pages of this Ops-Center, and this request may
+    come from elsewhere: {why}. Programs send `Authorization: Bearer` instead."""
+
+    status = 403
+    code = "cross_site"
+    kind = "permission_error"
+
+
 class RoleMissing(CallerError):
     """This needs the role {needed}; you hold {held}. Ask an administrator."""
 

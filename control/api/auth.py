@@ -7,17 +7,19 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from pydantic import SecretStr
 
-from control import sql
+from control import cookies, sql
 from control.access import new_session_token, session_digest
 from control.api.shapes import Email, Field, Input, Output, Viewer
 from control.api.write import Act, Change, Done, audit, write
-from control.auth import bearer, is_token
+from control.auth import SERVICE_HEADER, bearer, is_token
 from control.database import ACQUIRE_TIMEOUT_S, Connection
 from control.edge import address
 from control.errors import CredentialInvalid, Invalid, LoginInvalid
 from control.passwords import LENGTH_MAX
 from control.state import LOCAL, state_of
 from plugins.access import public
+
+SHOWN = frozenset({"authorization", SERVICE_HEADER})  # go before a cookie
 
 router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 
@@ -27,9 +29,16 @@ class Login(Input):
     password: Annotated[SecretStr, Field(min_length=1, max_length=LENGTH_MAX)]
 
 
+class SignIn(Login):
+    cookie: bool = False  # for a browser: the session goes into a cookie that no script reads
+
+
 class Session(Output):
-    token: str
+    """With a cookie no token, but what X-Ops-Csrf of every write has to be."""
+
+    token: str | None
     expires_at: datetime
+    csrf: str | None = None
 
 
 class Membership(Output):
@@ -50,13 +59,21 @@ class Me(Output):
     organisation: UUID | None
     role: str
     across: bool
+    csrf: str | None  # for a browser's sign-in: what X-Ops-Csrf of every write has to be
     memberships: list[Membership]
 
 
 @router.post("/login", dependencies=[public()], response_model=Session)
-async def login(request: Request, given: Login) -> Session:
-    """Changes e-mail and password for a session; no API key is made by it."""
-    return await _session(request, await person_of(request, given))
+async def login(request: Request, response: Response, given: SignIn) -> Session:
+    """Changes e-mail and password for a session, for a browser one in a cookie; no API key is made
+    by it."""
+    if given.cookie:
+        cookies.require_own_page(request)
+    made = await _session(request, await person_of(request, given))
+    if not given.cookie or made.token is None:
+        return made
+    cookies.give(response, made.token, state_of(request).settings.session_hours * 3600)
+    return Session(token=None, expires_at=made.expires_at, csrf=cookies.csrf_of(made.token))
 
 
 async def person_of(request: Request, given: Login) -> UUID:
@@ -98,7 +115,9 @@ async def logout(request: Request, caller: Viewer) -> Response:
         rows = await conn.fetch(sql.load()["sign_in_of_session"], digest)
         return Done(status=204, changes=[Change("sign_in", row["id"]) for row in rows])
 
-    return await write(request, caller, Act("logout", f"person:{caller.person}"), effect)
+    answer = await write(request, caller, Act("logout", f"person:{caller.person}"), effect)
+    cookies.take_away(answer)
+    return answer
 
 
 async def _session_of(request: Request) -> bytes:
@@ -129,5 +148,12 @@ async def me(request: Request, caller: Viewer) -> Me:
         organisation=caller.organisation,
         role=caller.role,
         across=caller.platform,
+        csrf=_csrf(request),
         memberships=[Membership.model_validate(dict(row)) for row in rows],
     )
+
+
+def _csrf(request: Request) -> str | None:
+    shows = request.scope.get(LOCAL) or not SHOWN.isdisjoint(request.headers)
+    kept = None if shows else cookies.session_of(request)
+    return None if kept is None else cookies.csrf_of(kept)
