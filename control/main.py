@@ -150,7 +150,7 @@ async def _plugged(state: State, secrets: Secrets) -> AsyncIterator[Swap]:
 
 
 async def keep_tidy(state: State) -> None:
-    """Takes away what has run out: ended sign-ins, answers kept for repetitions."""
+    """Takes away what has run out: ended sign-ins, answers kept for repetitions, old warnings."""
     query = sql.load()
     while True:
         try:
@@ -158,6 +158,7 @@ async def keep_tidy(state: State) -> None:
             await state.pool.execute(query["sign_in_prune"])
             await state.pool.execute(query["token_key_prune"])
             await state.pool.execute(query["idempotency_prune"])
+            await state.pool.execute(query["limit_event_prune"])
         except (asyncpg.PostgresError, *AWAY) as problem:
             log.warning("tidying waits for PostgreSQL: %s", problem)
         except Exception:

@@ -1,17 +1,23 @@
 """Limits, teams and plans over the control API: who may, what is refused, when it is in force."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
 import pytest
 
+from control import sql
 from control.api.limit_shapes import RULES_PER_SUBJECT_MAX
 from tests.control_stage import Json, Stage, stage
 
 ORGANISATIONS = "/api/v1/admin/organisations"
 USERS = "/api/v1/admin/users"
 PLANS = "/api/v1/admin/plans"
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE NOT granted AND datname = current_database()
+"""
 CALLS = {"unit": "calls", "amount": 60, "window": "rolling", "seconds": 60}
 MONTH = {"unit": "credits", "amount": "250.5", "window": "month", "zone": "Europe/Berlin"}
 
@@ -272,6 +278,31 @@ async def test_a_key_is_made_with_its_limits(api: Stage, acme: Acme) -> None:
     assert [one["unit"] for one in made["limits"]] == ["calls", "credits"]
     found = await meters(api, acme.id, f"k:{made['id']}")
     assert [(row[2], row[4]) for row in found] == [("call", 60), ("ucr", 250_500_000)]
+
+
+async def test_a_key_that_is_made_meanwhile_knows_of_the_limit(api: Stage, acme: Acme) -> None:
+    """Or its requests would not count on the team until something else changed."""
+    team = (await acme.admin.post(acme.teams, {"name": "search"})).json["id"]
+    member = f"{acme.teams}/{team}/members/{await person_of(acme.developer)}"
+    await acme.admin.put(member, {})
+    async with api.state.pool.acquire() as conn, conn.transaction():
+        await conn.execute(sql.load()["organisation_lock"], acme.id)
+        terms: tuple[object, ...] = ("calls", "rolling", 60, None, None, None, 5, [], False)
+        await conn.fetchrow(sql.load()["limit_add"], acme.id, "team", team, *terms)
+        making = asyncio.create_task(acme.developer.post("/api/v1/keys", {"name": "new"}))
+        async with asyncio.timeout(30):
+            while not await api.state.pool.fetchval(WAITING):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    kid = (await making).json["id"]
+    assert [row[0] for row in await meters(api, acme.id, f"k:{kid}")] == [f"w:t:{team}"]
+
+
+async def test_limits_of_a_revoked_key_are_listed_no_more(acme: Acme) -> None:
+    kid = await kid_of(acme.moderator)
+    await acme.admin.post(acme.limits, {**CALLS, "level": "key", "subject": kid})
+    assert len((await acme.admin.get(acme.limits)).json["data"]) == 1
+    await acme.moderator.delete(f"/api/v1/keys/{kid}")
+    assert (await acme.admin.get(acme.limits)).json["data"] == []
 
 
 async def test_a_key_with_limits_gives_none_that_are_wider(api: Stage, acme: Acme) -> None:

@@ -5,12 +5,13 @@
 SELECT id FROM organisation WHERE id = $1 FOR SHARE
 
 -- name: limit_list
--- Those of an organisation with those of its plan; of a plan alone where $1 is null.
+-- Those of an organisation with those of its plan, but for revoked keys; of a plan alone where $1 is null.
 SELECT * FROM limit_rule
 WHERE (organisation = $1
        OR (level = 'plan' AND subject = coalesce($2, (SELECT plan FROM organisation WHERE id = $1))))
   AND ($3::text IS NULL OR level = $3) AND ($4::text IS NULL OR subject = $4)
   AND id > $5
+  AND NOT EXISTS (SELECT FROM api_key k WHERE level = 'key' AND k.kid = subject AND k.status = 'revoked')
 ORDER BY id
 LIMIT $6
 
@@ -55,6 +56,9 @@ SELECT e.*, r.level, r.subject, r.unit FROM limit_event e LEFT JOIN limit_rule r
 WHERE e.organisation = $1 AND ($2::bigint IS NULL OR e.id < $2)
 ORDER BY e.id DESC
 LIMIT $3
+
+-- name: limit_event_prune
+DELETE FROM limit_event WHERE at <= now() - interval '400 days'
 
 -- name: records_of_members
 -- What stands for these people in Redis: their living keys and sign-ins.
