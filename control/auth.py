@@ -96,7 +96,7 @@ def bearer(connection: HTTPConnection) -> str:
     token = token.strip()
     if kind.lower() != "bearer" or not token:
         raise NotSignedIn
-    longest = tokens.LENGTH_MAX if is_token(token) else TOKEN_MAX
+    longest = tokens.FOREIGN_LENGTH_MAX if is_token(token) else TOKEN_MAX
     if len(token) > longest or not token.isascii():
         raise CredentialInvalid
     return token

@@ -101,13 +101,9 @@ class Idp:
         """Fetches the keys from time to time, sooner when a token was signed by an unknown one."""
         told = ""
         while self.is_set:
-            problem, pause_s = "", EVERY_S
             self._unknown_key.clear()
-            try:
-                await self.refresh()
-            except FetchError as away:
-                problem, pause_s = str(away), AGAIN_S
-                self._forget_old()
+            problem = await self._refreshed()
+            pause_s = AGAIN_S if problem else EVERY_S
             if problem != told:
                 log.warning("identity provider: %s", problem or "its keys are there again")
             told = problem
@@ -116,6 +112,20 @@ class Idp:
                 await asyncio.wait_for(self._unknown_key.wait(), pause_s - AGAIN_S)
             except TimeoutError:
                 continue
+
+    async def _refreshed(self) -> str:
+        """What was wrong; without this one day nobody would get in, so it never gives up."""
+        try:
+            await self.refresh()
+        except FetchError as away:
+            problem = str(away)
+        except Exception as unknown:
+            problem = repr(unknown)
+        else:
+            return ""
+        if time.monotonic() - self._fetched_at > KEPT_S and self._issuers:
+            self._set(NOBODY)
+        return problem
 
     async def refresh(self) -> None:
         given = self._settings
@@ -126,10 +136,6 @@ class Idp:
         row = {"name": given.idp_issuer, "audience": given.idp_audience, "keys": keys}
         self._set(orjson.dumps([{**row, "foreign": True}]))
         self._fetched_at = time.monotonic()
-
-    def _forget_old(self) -> None:
-        if time.monotonic() - self._fetched_at > KEPT_S and self._issuers:
-            self._set(NOBODY)
 
     def _set(self, published: bytes) -> None:
         """By the same reading as the proxies'."""

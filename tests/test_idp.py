@@ -17,8 +17,9 @@ from control.idp import ANSWER_MAX, Idp, Named
 from control.machine import checks
 from proxy.declared import SettingsError
 from proxy.errors import TokenExpired, TokenInvalid
-from proxy.tokens import LEEWAY_S
+from proxy.tokens import FOREIGN_LENGTH_MAX, LEEWAY_S
 from tests.fleet_stage import until
+from tests.http_stage import certificate, saying, serving
 from tests.idp_stage import (
     AUDIENCE,
     NOW,
@@ -61,6 +62,7 @@ async def provider() -> AsyncIterator[Provider]:
         pytest.param(token(nbf=0), id="nbf 0, as some write for none"),
         pytest.param(token(head={"typ": "application/AT+JWT"}), id="the type in full"),
         pytest.param(token(iat=None), id="tells only its end"),
+        pytest.param(token(groups=["g" * 36] * 200), id="many groups"),
         pytest.param(token(iat=NOW + LEEWAY_S), id="a clock that is a little ahead"),
     ],
 )
@@ -105,7 +107,7 @@ async def test_a_genuine_token_names_a_person(provider: Provider, home: Path, te
         pytest.param(token(head={"kid": ["d"]}), id="kid is a list"),
         pytest.param(token(head={"jku": "http://127.0.0.1:1/"}), id="names where keys are"),
         pytest.param(token(head={"crit": ["exp"]}), id="critical extension"),
-        pytest.param(token(pad="x" * 4096), id="huge"),
+        pytest.param(token(pad="x" * FOREIGN_LENGTH_MAX), id="huge"),
     ],
 )
 async def test_what_is_not_genuine_names_nobody(provider: Provider, home: Path, text: str) -> None:
@@ -181,6 +183,21 @@ async def test_a_provider_that_never_answers_is_not_waited_for(
     provider.answer = b""
     with pytest.raises(FetchError, match="not answered"):
         await fetched(provider, home)
+
+
+async def test_only_a_trusted_certificate_shows_keys(home: Path, tmp_path: Path) -> None:
+    """And an answer in chunks is one, too."""
+    tls, ours = certificate(tmp_path, "127.0.0.1"), str(tmp_path / "cert.pem")
+    body = orjson.dumps({"keys": [ed_jwk()]})
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    piece = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    async with serving(saying(head, piece), saying(head, piece), tls=tls) as server:
+        wanted = given(server.url)
+        with pytest.raises(FetchError, match="certificate is not trusted"):
+            await Idp(settings.load(environ(home, **wanted))).refresh()
+        idp = Idp(settings.load(environ(home, **wanted, upstream_ca_file=ours)))
+        await idp.refresh()
+        assert idp.keys == 1
 
 
 async def test_the_doctor_says_whether_there_are_keys(provider: Provider, home: Path) -> None:

@@ -189,8 +189,10 @@ async def _for_person(
         if expires_at is None:
             raise CredentialInvalid
         await conn.execute(query["organisation_share"], where)
-        wanted = (_new_id(), session, where, person, expires_at)
-        id = await conn.fetchval(query["sign_in_add"], *wanted)
+        id = await conn.fetchval(query["sign_in_known"], session, where, expires_at)
+        if id is None:
+            wanted = (_new_id(), session, where, person, expires_at)
+            id = await conn.fetchval(query["sign_in_add"], *wanted)
         life_s = min(state.tokens.life_s, int((expires_at - datetime.now(UTC)).total_seconds()) + 1)
         made = await _made(conn, state, dict(place), id, "", max(life_s, 1))
     await publish(state, [Change("sign_in", id)])

@@ -22,6 +22,10 @@ UPDATE token_key SET ends_at = now() + make_interval(secs => $2) WHERE version <
 -- Its public half leaves the snapshot.
 DELETE FROM token_key WHERE ends_at <= now()
 
+-- name: sign_in_known
+-- As it is: many workers may ask for tokens of one session.
+SELECT id FROM sign_in WHERE session = $1 AND organisation = $2 AND expires_at = $3 AND NOT ended
+
 -- name: sign_in_add
 -- One per session and organisation; a second token of the same session stands for the same.
 INSERT INTO sign_in (id, session, organisation, person, expires_at) VALUES ($1, $2, $3, $4, $5)
