@@ -126,6 +126,10 @@ async def test_what_is_not_genuine_asks_nobody(here: Here) -> None:
         token(OTHER.sign, sub=str(row["person"]), **ours),
     ):
         assert told(await here.fleet.chat(CENT, text, **TEN)) == "401 invalid_token"
+    # the whole token is known, not its beginning
+    head, _, signature = token().rpartition(".")
+    forged = f"{head}.{signature[::-1]}"
+    assert told(await here.fleet.chat(CENT, forged, **TEN)) == "401 invalid_token"
     assert here.desk.asked == asked
     nobody = token(email="no@body.test", sub=str(row["person"]), **ours)
     answer = await here.fleet.chat(CENT, nobody, **TEN)
