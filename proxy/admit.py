@@ -4,47 +4,32 @@ All checks that money depends on are one script in Redis; what is remembered her
 look-up, because the script is told the versions and answers STALE when one is not the newest.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from functools import partial
 
 import orjson
 
 from proxy.callers import Callers
-from proxy.errors import (
-    BudgetReached,
-    InsufficientCredits,
-    JobCeilingDiffers,
-    JobCeilingReached,
-    LimitError,
-    NotReady,
-    ParallelLimit,
-)
-from proxy.hold import Hold, hold_of, lowered
+from proxy.errors import JobCeilingDiffers, NotReady
+from proxy.hold import Hold, hold_of, lowered, names_maximum
 from proxy.keyfile import KeyFile
-from proxy.limits import row
+from proxy.meters import UNKNOWN, Job, Level, Meter, Standing
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.pricing import credits_text
+from proxy.refusals import limit_error
+from proxy.replies import Admitted, Limited, OtherCeiling, OtherTime, Refused, Stale
 from proxy.request import choices_of
 from proxy.rules import forbidden
-from proxy.shards import Admitted, Limited, OtherCeiling, Refused, Shards, Stale
+from proxy.settings import Settings
+from proxy.shards import Shards
 from proxy.shown import ShownTokens
-from proxy.standing import standing_of, with_job
 from proxy.tries import Tries
-from proxy.types import (
-    Call,
-    Caller,
-    Job,
-    Level,
-    Meter,
-    Model,
-    Price,
-    Standing,
-    Ticket,
-)
+from proxy.types import Call, Caller, Model, Price, Ticket
 
 ADMIT_TRIES = 5  # a record that changes faster than this is not ours to chase
-Ticketing = Callable[[Sequence[int]], Ticket]
+Ticketing = Callable[[Admitted], Ticket]
 
 
 class Admission:
@@ -56,8 +41,7 @@ class Admission:
         keyfile: KeyFile,
         metrics: Metrics,
         instance: str,
-        callers_max: int,
-        slice_tokens: int,
+        settings: Settings,
         abandoned: Callable[[Ticket], None],
         shown: ShownTokens,
         tries: Tries,
@@ -65,10 +49,11 @@ class Admission:
         """`abandoned` gives back what was held for a client who left before he was told;
         `issuers` are those of tokens, as they are now."""
         self._shards = shards
-        self._callers = Callers(shards, keyfile, metrics, callers_max, shown, tries)
+        self._callers = Callers(shards, keyfile, metrics, settings.callers_max, shown, tries)
         self._metrics = metrics
         self._instance = instance
-        self._slice_tokens = slice_tokens
+        self._settings = settings
+        self._behind_ms = 0  # this machine's clock, by the one that Redis judges windows with
         self._abandoned = abandoned
         self.identify = self._callers.identify
         self.check = self._callers.check
@@ -76,26 +61,25 @@ class Admission:
     async def admit(self, call: Call, caller: Caller, model: Model, price: Price) -> Ticket:
         """Takes the holds of this call, all or none."""
         caller = await self._permitted(caller, call, model)
-        hold = hold_of(call, model, price, self._slice_tokens)
+        hold = hold_of(call, model, price, self._settings)
         context, lowered_to = self._context(call, caller, model, price), None
         for _ in range(ADMIT_TRIES):
-            standing = standing_of(caller, call)
+            standing = caller.standings.of(model.id, self._now_ms, call.job, call.end_user)
             meters = standing.meters
-            amounts = [1 if meter.unit == "slot" else hold.amount_ucr for meter in meters]
+            amounts = [_amount(meter, hold, call) for meter in meters]
             ticket = partial(
                 _ticket, call, caller, model, price, standing, context, hold, lowered_to
             )
 
             def release(admitted: Admitted, ticket: Ticketing = ticket) -> None:
-                self._abandoned(ticket(admitted.left))
+                self._abandoned(ticket(admitted))
 
             try:
                 answer = await self._shards.admit(
                     caller.key.shard,
                     call.rid,
-                    standing.owners,
+                    standing,
                     (caller.key.version, caller.organisation.version),
-                    meters,
                     amounts,
                     context,
                     call.job.ceiling_ucr if call.job else None,
@@ -105,17 +89,19 @@ class Admission:
                 self._metrics.add(self._metrics.redis_failures)
                 raise NotReady from None
             match answer:
-                case Admitted(left):
-                    return ticket(left)
+                case Admitted():
+                    return ticket(answer)
                 case Limited(nth, level):
                     less = None
-                    if meters[nth].unit != "slot" and lowered_to is None:
+                    if meters[nth].unit in ("pool", "ucr") and lowered_to is None:
                         less = lowered(call, model, price, level.left)
                     if less is None:
-                        raise _limit_error(meters[nth], amounts[nth], level)
+                        raise limit_error(meters[nth], amounts[nth], level, self._now_ms)
                     hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
                 case OtherCeiling(ceiling):
                     raise JobCeilingDiffers(ceiling=credits_text(ceiling))
+                case OtherTime(now_ms):
+                    self._set_clock(now_ms)
                 case Refused(why):
                     raise self._callers.refusal(why, caller)
                 case Stale():
@@ -133,23 +119,30 @@ class Admission:
                 caller = await self.check(caller)
                 if problem := forbidden(caller.key, None, client, None):
                     raise problem
-            standing = caller.standing if job is None else with_job(caller, job)
+            standing = caller.standings.of(None, self._now_ms, job and _named(job))
             versions = (caller.key.version, caller.organisation.version)
             try:
-                answer = await self._shards.levels(
-                    caller.key.shard, standing.owners, versions, standing.meters
-                )
+                answer = await self._shards.levels(caller.key.shard, standing, versions)
             except RedisDown:
                 self._metrics.add(self._metrics.redis_failures)
                 raise NotReady from None
             match answer:
                 case Stale():
                     caller = self._callers.newer(caller, answer)
+                case OtherTime(now_ms):
+                    self._set_clock(now_ms)
                 case Refused(why):
                     raise self._callers.refusal(why, caller)
                 case _:
                     return list(zip(standing.meters, answer, strict=True))
         raise NotReady
+
+    @property
+    def _now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self._behind_ms
+
+    def _set_clock(self, now_ms: int) -> None:
+        self._behind_ms = now_ms - time.time_ns() // 1_000_000
 
     async def _permitted(self, caller: Caller, call: Call, model: Model) -> Caller:
         """What is remembered refuses nobody: a limit may have been taken away."""
@@ -175,6 +168,20 @@ class Admission:
         )
 
 
+def _named(job: Job) -> Job:
+    """Also one whose ceiling is not told."""
+    return job if job.ceiling_ucr is not None else Job(job.id, UNKNOWN)
+
+
+def _amount(meter: Meter, hold: Hold, call: Call) -> int:
+    if meter.unit in ("pool", "ucr"):
+        return hold.amount_ucr
+    if meter.unit == "tok":
+        # an output whose length the client left open never asks for more than there is
+        return hold.tokens if names_maximum(call) else min(hold.tokens, meter.limit)
+    return 1
+
+
 def _ticket(
     call: Call,
     caller: Caller,
@@ -184,8 +191,9 @@ def _ticket(
     context: bytes,
     hold: Hold,
     lowered_to: int | None,
-    left: Sequence[int],
+    admitted: Admitted,
 ) -> Ticket:
+    payment = standing.payments[admitted.way]
     return Ticket(
         rid=call.rid,
         shard=caller.key.shard,
@@ -193,26 +201,10 @@ def _ticket(
         model=model,
         price=price,
         standing=standing,
+        payment=payment,
         context=context,
         held_ucr=hold.amount_ucr,
-        left_ucr=left[standing.paying],
+        left_ucr=admitted.left[payment.nth],
         output_held=hold.output_tokens,
         lowered_to=lowered_to,
     )
-
-
-def _limit_error(meter: Meter, amount: int, level: Level) -> LimitError:
-    problem = _limit_sentence(meter, amount, level)
-    problem.facts = {"limit": row(meter, level)}
-    return problem
-
-
-def _limit_sentence(meter: Meter, amount: int, level: Level) -> LimitError:
-    if meter.unit == "slot":
-        return ParallelLimit(limit=level.limit, owner=meter.label)
-    needed, rest = credits_text(amount), credits_text(max(level.left, 0))
-    if meter.unit == "pool":
-        return InsufficientCredits(needed=needed, left=rest)
-    if meter.label == "job":
-        return JobCeilingReached(needed=needed, left=rest)
-    return BudgetReached(owner=meter.label, needed=needed, left=rest)

@@ -18,12 +18,14 @@ from proxy.errors import (
     NotReady,
     OrganisationSuspended,
     TokenInvalid,
+    TooManyNamed,
 )
 from proxy.keyfile import KeyFile
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.records import is_good, is_past, key_record, nobodys, organisation_record
-from proxy.shards import RawRecord, Shards, Stale
+from proxy.replies import RawRecord, Stale
+from proxy.shards import Shards
 from proxy.shown import ShownTokens
 from proxy.standing import caller_of
 from proxy.tries import Tries
@@ -169,6 +171,8 @@ class Callers:
         """What a script's word for a refusal means to the client."""
         if why == "NOTREADY":
             return NotReady()
+        if why == "MANY":
+            return TooManyNamed()
         if why == "ORG":
             return OrganisationSuspended()
         self.forget(caller)

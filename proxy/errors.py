@@ -17,6 +17,7 @@ class OpsError(Exception):
     kind = "server_error"  # OpenAI's `type`
     retry: bool | None = None  # told to SDKs by x-should-retry where it is not theirs to guess
     retry_after_s: int | None = None
+    counts = False  # as a call: it is the caller's doing that nothing was served
 
     def __init__(
         self,
@@ -360,6 +361,30 @@ class MaxCostExceeded(LimitError):
     retry = False
 
 
+class RateLimited(LimitError):
+    """This {owner} may use {limit} {what} in {seconds} seconds, and {left} are left. Wait as long
+    as Retry-After says, send less, or ask for a higher limit."""
+
+    code = "rate_limited"
+
+
+class QuotaReached(LimitError):
+    """This {owner} has {limit} {what} in this period, and {left} are left. Ask for a higher limit,
+    or wait for the next period."""
+
+    code = "quota_reached"
+    kind = "insufficient_quota"
+    retry = False
+
+
+class TooManyNamed(LimitError):
+    """This organisation has named as many end users and jobs as are remembered at one time. Use
+    fewer names, or wait until the oldest are forgotten."""
+
+    code = "too_many_named"
+    retry = False
+
+
 class ParallelLimit(LimitError):
     """Too many requests at one time: {limit} may run for this {owner}. Try again when one has
     ended."""
@@ -438,6 +463,7 @@ class UpstreamRefused(UpstreamError):
 
     def __init__(self, passed: int, *, status: int, model: str, message: str) -> None:
         self.status = passed
+        self.counts = passed < 500 and passed != 429  # their limits are not the caller's doing
         super().__init__(status=status, model=model, message=message)
 
 
@@ -482,6 +508,7 @@ class ClientGone(OpsError):
 
     status = 499
     code = "client_gone"
+    counts = True
 
 
 # All of them ----------------------------------------------------------------------

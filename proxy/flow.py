@@ -70,12 +70,12 @@ class Flow:
             relayed = self._stream if call.stream and reply.is_stream else self._plain
             await relayed(reply, call, ticket, outcome, exchange)
         except OpsError as problem:
-            outcome.reason = problem.code
+            outcome.reason, outcome.counts = problem.code, problem.counts
             await exchange.refuse(problem)
         except asyncio.CancelledError:
             # what was relayed until now is charged
             cut = _why_cut(exchange, outcome)
-            outcome.reason = cut.code
+            outcome.reason, outcome.counts = cut.code, cut.counts
             await exchange.refuse(cut)
         except Exception:
             log.exception("request %s failed inside Ops-Center", exchange.rid)

@@ -8,34 +8,43 @@ from typing import Any
 
 from proxy.errors import MaxCostExceeded
 from proxy.limits import row
+from proxy.meters import Level, Meter
 from proxy.pricing import credits_text, worst_ucr
 from proxy.request import choices_of, with_maximum
-from proxy.types import Call, Level, Meter, Model, Price
+from proxy.settings import Settings
+from proxy.types import Call, Model, Price
+
+BYTES_PER_TOKEN = 4  # as text usually counts
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     amount_ucr: int
     output_tokens: int  # that it carries
+    tokens: int  # that limits of tokens count until it is known how many they are
 
 
-def hold_of(call: Call, model: Model, price: Price, slice_tokens: int) -> Hold:
+def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
     """A token is at least a byte, and the provider keeps to its maximum. Models that think unseen
     are held whole: their output cannot be counted while it comes.
     """
     output = output_max(call, model)
+    tokens = likely_tokens(call, model, settings.output_assumed)
     if call.stream and not model.thinks:
-        output = min(output, slice_tokens)
-    return Hold(worst_ucr(input_max(call, model), output, price), output)
+        output = min(output, settings.slice_tokens)
+    return Hold(worst_ucr(input_max(call, model), output, price), output, tokens)
 
 
 def lowered(call: Call, model: Model, price: Price, left_ucr: int) -> Hold | None:
     """What the credits that are left carry, for a client who named no maximum of his own."""
-    if call.stream or (call.output_max is not None and call.lowered_to is None):
+    if call.stream or names_maximum(call):
         return None
     into, choices = input_max(call, model), choices_of(call.fields)
     low = _carried(call, model, price, left_ucr)
-    return Hold(worst_ucr(into, low * choices, price), low * choices) if low else None
+    if not low:
+        return None
+    output = low * choices
+    return Hold(worst_ucr(into, output, price), output, likely_input(call, model) + output)
 
 
 def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
@@ -82,6 +91,22 @@ def output_max(call: Call, model: Model) -> int:
     """Tokens of all choices together."""
     most = model.output_max * choices_of(call.fields)
     return most if call.output_max is None else min(most, call.output_max)
+
+
+def likely_tokens(call: Call, model: Model, assumed: int) -> int:
+    """What a limit of tokens sets aside: what comes in as it usually counts, and all that may come
+    out, or where the client left that open what is assumed."""
+    most = output_max(call, model)
+    return likely_input(call, model) + (most if names_maximum(call) else min(most, assumed))
+
+
+def likely_input(call: Call, model: Model) -> int:
+    return min(len(call.body) // BYTES_PER_TOKEN + 1, model.context_max)
+
+
+def names_maximum(call: Call) -> bool:
+    """The client, and not we for him."""
+    return call.output_max is not None and call.lowered_to is None
 
 
 def input_max(call: Call, model: Model) -> int:

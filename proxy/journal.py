@@ -55,10 +55,13 @@ class Used(NamedTuple):
     cost: int
     held: int
     event: bytes  # JSON: all that the ledger books of it
+    calls: int = 0
+    tokens: int = 0  # that count
 
     def line(self, rid: str) -> bytes:
-        k, c, h, said = self
-        return _dumps({"t": "U", "r": rid, "k": k, "c": c, "h": h, "e": orjson.Fragment(said)})
+        k, c, h, said, q, n = self
+        line = {"t": "U", "r": rid, "k": k, "c": c, "h": h, "e": orjson.Fragment(said)}
+        return _dumps(line | {"q": q, "n": n})
 
 
 @dataclass(slots=True)
@@ -247,7 +250,8 @@ def _read(path: Path) -> tuple[dict[str, Entry], list[str]]:
             elif step == "C" and rid in entries:
                 entries[rid].checkpoint = line["c"]
             elif step == "U" and rid in entries:
-                entries[rid].used = Used(line["k"], line["c"], line["h"], said)
+                counts = line.get("q", 0), line.get("n", 0)
+                entries[rid].used = Used(line["k"], line["c"], line["h"], said, *counts)
             elif step == "H":
                 heirs.append(rid)
         except (AttributeError, KeyError, TypeError, ValueError):

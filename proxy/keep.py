@@ -13,7 +13,8 @@ from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.pricing import cost_ucr
 from proxy.relay import estimate
-from proxy.shards import Renewal, Shards
+from proxy.replies import Renewal
+from proxy.shards import Shards
 from proxy.types import Call, Outcome, Ticket
 
 log = logging.getLogger("opscenter.proxy.keep")

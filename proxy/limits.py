@@ -3,11 +3,19 @@ that refuses. Pure.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
+from proxy.meters import Level, Meter, Window
 from proxy.pricing import credits_text
-from proxy.types import Level, Meter
 
-NAMES = {"pool": "credits", "ucr": "budget", "slot": "parallel"}
+NAMES = {
+    "pool": "credits",
+    "ucr": "budget",
+    "slot": "parallel",
+    "call": "requests",
+    "tok": "tokens",
+}
+UNITS = {"slot": "requests", "call": "requests", "tok": "tokens"}
 
 
 def listing(rows: Iterable[tuple[Meter, Level]]) -> Mapping[str, object]:
@@ -17,17 +25,31 @@ def listing(rows: Iterable[tuple[Meter, Level]]) -> Mapping[str, object]:
 
 
 def row(meter: Meter, level: Level) -> Mapping[str, object]:
-    is_money = meter.unit != "slot"
-    return {
+    unit = UNITS.get(meter.unit, "credits")
+    is_money = unit == "credits"
+    shown: dict[str, object] = {
         "name": NAMES[meter.unit],
         "of": meter.label,
-        "unit": "credits" if is_money else "requests",
+        "unit": unit,
         "limit": _told(level.limit, is_money),
         "used": _told(level.used, is_money),
         "held": _told(level.held, is_money),
         "left": _told(max(level.left, 0), is_money),
-        "resets_at": None,  # never: it has no window
+        "window": _window(meter.window),
+        "resets_at": _moment(level.resets_ms),
     }
+    return shown if meter.model is None else {**shown, "model": meter.model}
+
+
+def _window(window: Window | None) -> str | None:
+    if window is None:
+        return None
+    return f"{window.ms // 1000}s" if window.kind == "rolling" else window.kind
+
+
+def _moment(ms: int | None) -> str | None:
+    """None: never, or as soon as something ends."""
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 def _told(amount: int | None, is_money: bool) -> str | int | None:

@@ -4,15 +4,19 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from proxy.keys import KID_LENGTH
+from proxy.meters import EACH_END_USER, Meter, Window
+from proxy.replies import RawRecord
 from proxy.scripts import SHARD_KEYS
-from proxy.shards import RawRecord
-from proxy.types import KeyRecord, Meter, Names, Network, OldSecret, OrganisationRecord, Window
+from proxy.types import KeyRecord, Names, Network, OldSecret, OrganisationRecord
+
+NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
 def is_good(key: RawRecord) -> bool:
@@ -81,9 +85,7 @@ def _old(body: Mapping[str, Any] | None) -> OldSecret | None:
 
 def _meters(shard: int, rows: Sequence[Any]) -> tuple[Meter, ...]:
     prefix = SHARD_KEYS[shard].prefix
-    meters = [_meter(prefix, *row) for row in rows]
-    meters = [m for m in meters if _is_known(m)]
-    return tuple(meters)
+    return tuple(_meter(prefix, *row) for row in rows)
 
 
 def _meter(
@@ -93,19 +95,17 @@ def _meter(
     unit: str,
     label: str,
     limit: int,
-    narrowed: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] = NOTHING_MORE,
 ) -> Meter:
-    told = narrowed or {}
-    named = (prefix + owner.encode(), name.encode(), unit, label, limit)
-    return Meter(*named, _window(told.get("window")), told.get("model"))
-
-
-def _window(told: Mapping[str, Any] | None) -> Window | None:
-    if told is None:
-        return None
-    return Window(told["kind"], told.get("ms", 0), told.get("zone", ""), told.get("anchor", 1))
-
-
-def _is_known(meter: Meter) -> bool:
-    is_narrowed = meter.window or meter.model or meter.label == "end_user"
-    return meter.unit in ("pool", "ucr", "slot") and not is_narrowed
+    window = more.get("window")
+    named = owner.encode()
+    return Meter(
+        owner=named if named == EACH_END_USER else prefix + named,
+        name=name.encode(),
+        unit=unit,
+        label=label,
+        limit=limit,
+        window=None if window is None else Window(**window),
+        model=more.get("model"),
+        way=1 if unit == "pool" else 0,
+    )

@@ -20,8 +20,9 @@ from proxy.errors import (
     FieldMissing,
     HeaderInvalid,
 )
+from proxy.meters import Job
 from proxy.settings import Settings
-from proxy.types import Call, Job
+from proxy.types import Call
 
 MODEL_MAX = 256  # characters of a model's name
 CHOICES_MAX = 128

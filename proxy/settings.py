@@ -63,6 +63,15 @@ class Settings:
     slice_tokens: int = setting(
         1024, "Output tokens that a stream's hold carries before more is held.", 16, 1_000_000
     )
+    output_assumed: int = setting(
+        1024,
+        "Output tokens that limits of tokens set aside for a request that names no maximum.",
+        0,
+        1_000_000,
+    )
+    cached_tokens_count: bool = setting(
+        True, "Whether limits of tokens count those that the provider had cached."
+    )
     backlog_max: int = setting(
         1_000_000, "Requests per shard that may wait for the ledger; then 503.", 1
     )

@@ -21,7 +21,8 @@ from proxy.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown, Reply
 from proxy.pricing import cost_ucr, worst_ucr
-from proxy.shards import Renewal, SendAgain, SettleCall, Shards
+from proxy.replies import Renewal
+from proxy.shards import SendAgain, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
 
 log = logging.getLogger("opscenter.proxy.settle")
@@ -34,10 +35,14 @@ REDRIVEN_AT_ONCE = 500
 class Settler:
     """Requests from their hold to their settlement, which is repeated until the ledger has it."""
 
-    def __init__(self, shards: Shards, metrics: Metrics, journal: Journal) -> None:
+    def __init__(
+        self, shards: Shards, metrics: Metrics, journal: Journal, counts_cached: bool = True
+    ) -> None:
+        """`counts_cached`: whether limits of tokens count those that the provider had cached."""
         self._shards = shards
         self._metrics = metrics
         self._journal = journal
+        self._counts_cached = counts_cached
         self._sending: set[asyncio.Future[Reply]] = set()
         self.keeper = Keeper(shards, metrics, journal)
         self._heir = Heir(shards, journal, self._send_again)
@@ -75,6 +80,8 @@ class Settler:
             cost,
             ticket.held_ucr + outcome.extended_ucr,
             _event(ticket, outcome, started_ns),
+            int(outcome.kind == "settled" or outcome.counts),
+            self._counted(outcome),
         )
         try:
             self._journal.used(ticket.rid, used)
@@ -158,6 +165,8 @@ class Settler:
             admitted.budgets.encode(),
             used.held,
             used.event,
+            used.calls,
+            used.tokens,
         )
         self._sent_at[rid] = time.monotonic()
         try:
@@ -182,6 +191,12 @@ class Settler:
         else:
             self._metrics.add(self._metrics.settled + ("ok", "late", "again").index(result))
 
+    def _counted(self, outcome: Outcome) -> int:
+        """Its tokens, as limits count them."""
+        tokens = outcome.usage.tokens
+        cached = 0 if self._counts_cached else tokens.get("cache_read", 0)
+        return sum(tokens.values()) - cached
+
     def _count(self, outcome: Outcome, cost: int) -> None:
         metrics, tokens = self._metrics, outcome.usage.tokens
         metrics.add(metrics.charged, cost)
@@ -195,8 +210,8 @@ def _admitted(ticket: Ticket) -> Admitted:
     return Admitted(
         ticket.shard,
         standing.owners_text,
-        standing.pool,
-        standing.budgets,
+        ticket.payment.pool,
+        ticket.payment.budgets,
         ticket.held_ucr,
         ticket.context,
     )

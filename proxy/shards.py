@@ -4,68 +4,35 @@ what goes in, what an answer means. Decides nothing.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import hiredis
 
 from proxy.cluster import Redis
+from proxy.meters import UNKNOWN, Level, Meter, Standing
 from proxy.pipe import RedisDown, Reply
+from proxy.replies import (
+    Admission,
+    Admitted,
+    OtherTime,
+    Persisted,
+    RawRecord,
+    Refused,
+    Renewal,
+    Stale,
+    admit_answer,
+    admitted,
+    level_of,
+    record,
+    words_of,
+)
 from proxy.scripts import DONE_PREFIX, REVOKED_KEY, SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY
-from proxy.types import Level, Meter
 
 KEY_FIELDS = (b"ver", b"st", b"body", b"digest", b"exp")
 ADMIT, SETTLE, RENEW = SCRIPTS["admit"], SCRIPTS["settle"], SCRIPTS["renew"]
 LIMITS = SCRIPTS["limits"]
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """A record as it lies in Redis; None where there is none."""
-
-    version: int
-    status: str
-    body: bytes
-    digest: bytes = b""
-    expires_ms: int = 0  # 0: never
-
-
-class Admitted(NamedTuple):
-    left: tuple[int, ...]  # of each meter, after the hold
-
-
-class Stale(NamedTuple):
-    key: RawRecord | None
-    organisation: RawRecord | None
-
-
-class Limited(NamedTuple):
-    nth: int  # which meter refused, from 0
-    level: Level
-
-
-class OtherCeiling(NamedTuple):
-    ceiling: int  # that the job has
-
-
-class Refused(NamedTuple):
-    why: str  # KEY, ORG, NOTREADY
-
-
-class Renewal(NamedTuple):
-    rid: str
-    owners: Sequence[bytes]  # of the hold; its key's record and its organisation's come first
-    checkpoint: int  # what it has cost so far
-    extra: int  # to be held beyond what is
-
-
-class Persisted(NamedTuple):
-    last: bytes  # where to go on
-    truths: list[str]
-    orphans: list[str]  # reaped: whoever knows the truth has still to tell it
-
-
-Admission = Admitted | Stale | Limited | OtherCeiling | Refused
+OWNERS_NAMED_MAX = 100_000  # end users and jobs of one organisation that are remembered
 ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM, LIMITS_OWNERS_FROM = 5, 4, 2  # places among KEYS
 
 
@@ -81,51 +48,52 @@ class Shards:
         self,
         shard: int,
         rid: str,
-        owners: Sequence[bytes],
+        standing: Standing,
         versions: tuple[int, int],
-        meters: Sequence[Meter],
         amounts: Sequence[int],
         context: bytes,
         ceiling: int | None,
         abandoned: Callable[[Admitted], None],
     ) -> Admission:
-        """`owners` starts with the key's record and the organisation's, and ends with the job's
-        where there is a `ceiling`; `abandoned` hears of a hold whose caller was cancelled before
-        he was told.
+        """`ceiling` is that of the job, which is the last owner but one; `abandoned` hears of a
+        hold whose caller was cancelled before he was told.
         """
         at = SHARD_KEYS[shard]
         limit = b"" if ceiling is None else b"%d" % ceiling
         args: list[bytes | int] = [rid.encode(), self.lease_ms, *versions, context]
-        args += (self.backlog_max, limit)
-        for meter, amount in zip(meters, amounts, strict=True):
-            place = owners.index(meter.owner) + ADMIT_OWNERS_FROM
-            args += (place, meter.name, meter.unit.encode(), amount)
-        keys = (at.meta, at.hold, at.lease, at.usage, *owners)
+        args += (self.backlog_max, limit, len(standing.lives), OWNERS_NAMED_MAX)
+        args.append(b" ".join(b"%d" % life for life in standing.lives))
+        for meter, place, window, amount in zip(
+            standing.meters, standing.places, standing.windows, amounts, strict=True
+        ):
+            named = _limit_if_named(standing, meter)
+            unit = meter.unit.encode()
+            args += (place + ADMIT_OWNERS_FROM, meter.name, unit, amount, window, named, meter.way)
+        keys = (at.meta, at.hold, at.lease, at.usage, *standing.owners)
 
         def left(reply: Reply) -> None:
             if reply[0] == b"OK":
-                abandoned(Admitted(tuple(map(int, reply[1:]))))
+                abandoned(admitted(reply))
 
-        return _admit_answer(await self.pipe.run(ADMIT, keys, args, left))
+        return admit_answer(await self.pipe.run(ADMIT, keys, args, left))
 
     async def levels(
-        self,
-        shard: int,
-        owners: Sequence[bytes],
-        versions: tuple[int, int],
-        meters: Sequence[Meter],
-    ) -> tuple[Level, ...] | Stale | Refused:
-        """How full each is; `owners` as of `admit`."""
+        self, shard: int, standing: Standing, versions: tuple[int, int]
+    ) -> tuple[Level, ...] | Stale | OtherTime | Refused:
+        """How full each of its meters is."""
         at = SHARD_KEYS[shard]
         args: list[bytes | int] = [*versions]
-        for meter in meters:
-            place = owners.index(meter.owner) + LIMITS_OWNERS_FROM
-            args += (place, meter.name, meter.unit.encode())
-        reply = await self.pipe.run(LIMITS, (at.meta, *owners), args)
+        for meter, place, window in zip(
+            standing.meters, standing.places, standing.windows, strict=True
+        ):
+            place += LIMITS_OWNERS_FROM
+            unit, limit = meter.unit.encode(), _limit_if_named(standing, meter)
+            args += (place, meter.name, unit, window, limit)
+        reply = await self.pipe.run(LIMITS, (at.meta, *standing.owners), args)
         if reply[0] == b"OK":
-            return tuple(_level(*reply[nth : nth + 4]) for nth in range(1, len(reply), 4))
-        answer = _admit_answer(reply)
-        assert isinstance(answer, Stale | Refused)
+            return tuple(level_of(*reply[nth : nth + 5]) for nth in range(1, len(reply), 5))
+        answer = admit_answer(reply)
+        assert isinstance(answer, Stale | OtherTime | Refused)
         return answer
 
     def settle(
@@ -139,10 +107,12 @@ class Shards:
         budgets: bytes,
         held: int,
         event: bytes,
+        calls: int,
+        tokens: int,
     ) -> "SettleCall":
         at = SHARD_KEYS[shard]
         keys = (at.meta, at.hold, at.lease, at.tomb, at.usage, *owners)
-        words = (rid.encode(), kind, cost, pool, budgets, held, event)
+        words = (rid.encode(), kind, cost, pool, budgets, held, event, calls, tokens)
         return SettleCall(self.pipe, keys, words)
 
     async def renew(self, shard: int, rows: Sequence[Renewal]) -> tuple[str, ...]:
@@ -155,7 +125,7 @@ class Shards:
             args += (row.rid.encode(), *places, row.checkpoint, row.extra)
         reply = await self.pipe.run(RENEW, (at.meta, at.hold, at.lease, *owners), args)
         if reply[0] != b"OK":
-            raise RedisDown(f"renew answered {_words(reply)}")
+            raise RedisDown(f"renew answered {words_of(reply)}")
         return tuple(answer.decode() for answer in reply[1:])
 
     async def key(self, shard: int, kid: str) -> RawRecord | None:
@@ -167,11 +137,11 @@ class Shards:
         )
         if generation is None:
             raise RedisDown(f"shard {shard} has not been filled yet")
-        return _record(*fields)
+        return record(*fields)
 
     async def organisation(self, shard: int, id: str) -> RawRecord | None:
         name = SHARD_KEYS[shard].organisation(id)
-        return _record(*await self.pipe.execute(b"HMGET", name, b"ver", b"st", b"body"))
+        return record(*await self.pipe.execute(b"HMGET", name, b"ver", b"st", b"body"))
 
     async def check_filled(self) -> None:
         """RedisDown while the drain has shards to fill."""
@@ -245,48 +215,10 @@ class SettleCall:
             return "late" if words[1] == b"1" else "ok"
         if words[0] == b"DUP":
             return "again"
-        raise RedisDown(f"settle answered {_words(words)}")
+        raise RedisDown(f"settle answered {words_of(words)}")
 
 
-def _admit_answer(reply: Reply) -> Admission:
-    word = reply[0]
-    if word == b"OK":
-        return Admitted(tuple(map(int, reply[1:])))
-    if word == b"LIMIT":
-        return Limited(int(reply[1]) - 1, _level(reply[3], reply[4], reply[5], reply[2]))
-    if word == b"JOB":
-        return OtherCeiling(int(reply[1]))
-    if word == b"STALE":
-        return Stale(*_records(reply[1:]))
-    if word in (b"KEY", b"ORG", b"NOTREADY"):
-        return Refused(word.decode())
-    raise RedisDown(f"admit answered {_words(reply)}")
-
-
-def _level(limit: bytes, used: bytes, held: bytes, left: bytes) -> Level:
-    return Level(_maybe(limit), _maybe(used), int(held), int(left))
-
-
-def _maybe(count: bytes) -> int | None:
-    return int(count) if count else None
-
-
-def _records(fields: Sequence[bytes | None]) -> tuple[RawRecord | None, RawRecord | None]:
-    return _record(*fields[:5]), _record(*fields[5:])
-
-
-def _record(
-    version: bytes | None,
-    status: bytes | None,
-    body: bytes | None,
-    digest: bytes | None = b"",
-    expires: bytes | None = None,
-) -> RawRecord | None:
-    if version is None or status is None or body is None or digest is None:
-        return None
-    unhexed = bytes.fromhex(digest.decode())
-    return RawRecord(int(version), status.decode(), body, unhexed, int(expires or 0))
-
-
-def _words(reply: Reply) -> str:
-    return " ".join(part.decode("utf-8", "replace") for part in reply if isinstance(part, bytes))
+def _limit_if_named(standing: Standing, meter: Meter) -> bytes | int:
+    """The limit of an owner that a request names goes with it; of others it lies in Redis."""
+    named = standing.lives and meter.owner in standing.owners[-1 - len(standing.lives) : -1]
+    return meter.limit if named and meter.limit != UNKNOWN else b""

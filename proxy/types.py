@@ -1,4 +1,4 @@
-"""What crosses the borders between the six steps. Frozen, slotted; imports nothing of ours."""
+"""What crosses the borders between the six steps. Frozen, slotted."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from proxy.meters import Job, Meter, Payment, Standing, Standings
 
 Network = IPv4Network | IPv6Network
 TokenKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
@@ -93,41 +95,6 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The time that a meter counts in."""
-
-    kind: str  # `rolling`: any span of `ms`; `day`, `week`, `month`: of the calendar of `zone`
-    ms: int = 0
-    zone: str = ""
-    anchor: int = (
-        1  # first day: of a week 1 Monday to 7 Sunday, of a month 1 to 31, at most its last
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """Something that can refuse a request: a field group of its owner's hash in Redis."""
-
-    owner: bytes  # the hash's key
-    name: bytes  # `pool`, `bud`, `par`; of a rule `l` and its id
-    unit: str  # `pool`: credits that count down; `ucr`: a budget; `slot`: requests at one time
-    label: str  # whom it limits, for the error: key, person, organisation, job
-    limit: int = 0
-    window: Window | None = None  # None: all time
-    model: str | None = None  # counts only what is asked of it; None: all
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """How full a meter is."""
-
-    limit: int | None  # of a pool none: its credits are all there is
-    used: int | None
-    held: int
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
 class Names:
     """Whole names, and beginnings of names that were written with a `*` at their end."""
 
@@ -192,22 +159,10 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What a caller's requests count on, in the forms in which scripts and journal name it."""
-
-    meters: tuple[Meter, ...]
-    owners: tuple[bytes, ...]  # every hash that a hold touches: scripts declare all keys
-    owners_text: str  # the same, by spaces
-    paying: int  # which of the meters is the pool that pays
-    pool: str  # owner and meter of that
-    budgets: str  # owners and meters that count with it, by spaces
-
-
-@dataclass(frozen=True, slots=True)
 class Caller:
     key: KeyRecord
     organisation: OrganisationRecord
-    standing: Standing  # without a job
+    standings: Standings
     digest: bytes = b""  # of the secret that he showed
     until_ms: int = 0  # how long that one is good; 0: as long as the key
     issuer: Issuer | None = None  # of the token that he showed instead
@@ -236,18 +191,10 @@ class Call:
     usage_wanted: bool  # a stream whose client asked for the usage chunk
     output_max: int | None  # what the client allows, all choices together
     end_user: str | None
-    job: "Job | None" = None
+    job: Job | None = None
     client: str = ""  # the address that it came from
     lowered_to: int | None = None  # a maximum of tokens that the client had not named
     max_cost_ucr: int | None = None  # what the client allows this request to cost
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Requests that share a ceiling of cost."""
-
-    id: str
-    ceiling_ucr: int | None  # None: as it was set before
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +207,7 @@ class Ticket:
     model: Model
     price: Price
     standing: Standing
+    payment: Payment
     context: bytes  # JSON: what the ledger is told if nobody ends this request
     held_ucr: int
     left_ucr: int  # of the pool, after this hold
@@ -290,3 +238,4 @@ class Outcome:
     extended_ucr: int = 0  # held beyond the ticket, as a stream went on
     delivered: "Delivered | None" = None  # of a stream, while it runs
     revoked: bool = False  # its key or organisation was, while it ran
+    counts: bool = False  # as a call, although nothing was served: it was the client's doing

@@ -150,7 +150,7 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
     current = Current(shards, keys, settings.snapshot_poll_ms)
     client = Client(settings, metrics)
     journal = Journal(settings.journal)
-    settler = Settler(shards, metrics, journal)
+    settler = Settler(shards, metrics, journal, settings.cached_tokens_count)
     shown = ShownTokens(
         lambda: current.snapshot.issuers,
         client,
@@ -165,8 +165,7 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
             keys,
             metrics,
             journal.instance,
-            settings.callers_max,
-            settings.slice_tokens,
+            settings,
             settler.release,
             shown,
             Tries(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+import hypothesis
 import pytest
 import redis
 
@@ -24,6 +25,10 @@ from control.machine import servers
 from control.machine.embedded import postgres, valkey
 
 T = TypeVar("T")
+
+# the same examples everywhere, however busy the machine is
+hypothesis.settings.register_profile("calm", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("calm")
 
 REDIS_DATABASES = 16
 PASSWORD = "only-for-tests"

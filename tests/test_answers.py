@@ -9,22 +9,25 @@ import pytest
 from proxy import answers, errors
 from proxy.answers import Exchange, error_body, error_headers
 from proxy.errors import ClientGone, FieldInvalid, InsufficientCredits, OpsError, leaves
+from proxy.meters import Meter
 from proxy.metrics import in_memory
 from proxy.relay import Headers
 from proxy.standing import caller_of
-from proxy.types import KeyRecord, Meter, Model, OrganisationRecord, Price, Ticket
+from proxy.types import KeyRecord, Model, OrganisationRecord, Price, Ticket
 
 POOL = Meter(b"{s00}:o:o", b"pool", "pool", "organisation")
 CALLER = caller_of(
     KeyRecord("k", 0, 1, b"", 1, "o", "p", None, ()), OrganisationRecord("o", 1, (POOL,))
 )
+STANDING = CALLER.standings.of(None, 0)
 TICKET = Ticket(
     rid="rid",
     shard=0,
     caller=CALLER,
     model=Model("m", 1, 1, 0, (), None),
     price=Price(1, {}, 1_000_000),
-    standing=CALLER.standing,
+    standing=STANDING,
+    payment=STANDING.payments[0],
     context=b"{}",
     held_ucr=1_500_000,
     left_ucr=8_500_000,

@@ -107,7 +107,7 @@ async def test_what_a_server_of_an_older_clock_wrote_is_not_told_as_booked(
     await Drain(stage.pool, stage.redis, lease_ms=12_000).prepare()
     assert await stage.redis.commands([("XLEN", at.usage), ("XLEN", told)]) == [0, before]
     keys = [at.meta, at.hold, at.lease, at.tomb, at.usage]
-    again = [unread[name] for name in (b"r", b"k", b"c", b"p", b"b", b"h", b"e")]
+    again = [unread[name] for name in (b"r", b"k", b"c", b"p", b"b", b"h", b"e", b"q", b"n")]
     assert await stage.redis.run("settle", keys, *again) == [b"OK", b"1"]
     await stage.quiesce()
     assert await balance(stage) == GRANT - 2 * COST
@@ -136,7 +136,7 @@ async def test_a_settlement_that_is_sent_twice_is_charged_once(stage: DoorStage)
     said = dict(zip(entry[::2], entry[1::2], strict=True))
     await stage.drain.streams.drain_once()
     keys = [at.meta, at.hold, at.lease, at.tomb, at.usage]
-    again = [said[name] for name in (b"r", b"k", b"c", b"p", b"b", b"h", b"e")]
+    again = [said[name] for name in (b"r", b"k", b"c", b"p", b"b", b"h", b"e", b"q", b"n")]
     assert await stage.redis.run("settle", keys, *again) == [b"OK", b"1"]
     await stage.quiesce()
     assert await balance(stage) == GRANT - COST
@@ -189,8 +189,8 @@ async def test_a_request_whose_proxy_died_gives_back_its_hold(stage: DoorStage) 
     key, owner = at.key(stage.key[9:19]), at.organisation(str(organisation))
     rid = "01a1fb80-268c-769f-9090-4b157d2ab46c"
     versions = [int(await stage.redis.command("HGET", name, "ver")) for name in (key, owner)]
-    fixed = (rid, 12_000, *versions, said[b"e"], 1000, "")
-    words = (*fixed, 6, "pool", "pool", 500_000)
+    fixed = (rid, 12_000, *versions, said[b"e"], 1000, "", 0, 9, "")
+    words = (*fixed, 6, "pool", "pool", 500_000, "", "", 1)
     keys = [at.meta, at.hold, at.lease, at.usage, key, owner]
     assert (await stage.redis.run("admit", keys, *words))[0] == b"OK"
     assert (await stage.pool_in_redis())["h"] == 500_000
@@ -201,7 +201,7 @@ async def test_a_request_whose_proxy_died_gives_back_its_hold(stage: DoorStage) 
     await stage.quiesce()
     assert await stage.pool_in_redis() == {"b": GRANT - COST, "h": 0}
     settle = [at.meta, at.hold, at.lease, at.tomb, at.usage]
-    words = (rid, "settled", 77, said[b"p"], "", 500_000, said[b"e"])
+    words = (rid, "settled", 77, said[b"p"], "", 500_000, said[b"e"], 1, 0)
     await stage.redis.run("settle", settle, *words)
     await stage.quiesce()
     rows = [

@@ -10,7 +10,8 @@ from proxy import heir as heir_module
 from proxy.heir import Heir
 from proxy.journal import Admitted, Journal, Used
 from proxy.pipe import RedisDown
-from proxy.shards import Persisted, Shards
+from proxy.replies import Persisted
+from proxy.shards import Shards
 from tests.test_journal import die
 
 ADMITTED = Admitted(7, "k o", "o:pool", "", 9, b'{"i":"dead"}')

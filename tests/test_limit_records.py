@@ -10,7 +10,7 @@ import pytest
 from control.books import rebuild
 from control.books.publish import Publisher
 from proxy.records import key_record
-from proxy.shards import RawRecord
+from proxy.replies import RawRecord
 from tests.control_stage import Json, Stage, stage
 
 RULE = """

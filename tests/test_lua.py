@@ -9,11 +9,13 @@ from control.store import Reply, Store
 from proxy.scripts import SHARD_KEYS
 
 AT = SHARD_KEYS[7]
+MADE = AT.prefix + b"w:made:o"
 KEY, ORG = AT.key("kkkkkkkkkk"), AT.organisation("o")
 CORE = (AT.meta, AT.hold, AT.lease)
 ADMIT = (*CORE, AT.usage, KEY, ORG)
 SETTLE = (*CORE, AT.tomb, AT.usage, KEY, ORG)
 POOL = (6, "pool", "pool")  # index of the organisation in admit's keys, meter, unit
+JOB_AT = 7
 SLOT = (5, "par", "slot")
 BUDGET = (5, "bud", "ucr")
 LEASE_MS = 60_000
@@ -46,14 +48,20 @@ class Redis:
         ceiling: Any = "",
         job: bytes | None = None,
     ) -> Reply:
-        words = [word for meter in meters for word in meter]
-        keys = ADMIT if job is None else (*ADMIT, job)
-        fixed = (rid, lease, *versions, "{}", backlog, ceiling)
-        return await self.store.run("admit", keys, *fixed, *words)
+        """What is left of each meter, but the way of payment; a meter has no window unless said."""
+        words: list[Any] = []
+        for meter in meters:
+            words += (*meter, "", ceiling if meter[0] == JOB_AT else "", 0)[:7]
+        keys, made = (ADMIT, (0, 9, "")) if job is None else ((*ADMIT, job, MADE), (1, 9, "50000"))
+        fixed = (rid, lease, *versions, "{}", backlog, ceiling, *made)
+        reply = await self.store.run("admit", keys, *fixed, *words)
+        return reply if reply[0] != b"OK" else [reply[0], *reply[2:]]
 
-    async def settle(self, rid: str, cost: Any, kind: str = "settled", held: Any = 0) -> Reply:
-        pool = ORG + b":pool"
-        return await self.store.run("settle", SETTLE, rid, kind, cost, pool, "", held, "{}")
+    async def settle(
+        self, rid: str, cost: Any, kind: str = "settled", held: Any = 0, counts: Any = (1, 0)
+    ) -> Reply:
+        words = (rid, kind, cost, ORG + b":pool", "", held, "{}", *counts)
+        return await self.store.run("settle", SETTLE, *words)
 
     async def number(self, key: bytes, field: str) -> int:
         return int(await self.store.command("HGET", key, field) or 0)
@@ -177,7 +185,7 @@ async def test_every_script_refuses_a_shard_without_a_generation(redis: Redis) -
     assert await run("renew", (*CORE, KEY, ORG), LEASE_MS, "r1", 4, 5, 0, 0) == [b"NOTREADY"]
     assert await run("reap", SETTLE, "r1") == [b"NOTREADY"]
     assert await run("ack", (AT.meta, AT.usage, AT.tomb), 1, "1-0", "1-1", "r1") == [b"NOTREADY"]
-    assert await run("adjust", (AT.meta, ORG), 1, 1, 1, 2, "pool.b", 5) == [b"NOTREADY"]
+    assert await run("adjust", (AT.meta, ORG), 1, 1, 1, 2, "pool.b", 5, 0) == [b"NOTREADY"]
 
 
 # settle ----------------------------------------------------------------------------
@@ -246,7 +254,8 @@ async def test_settle_wants_every_owner_declared(redis: Redis) -> None:
     await redis.admit("r1", (*POOL, 10))
     before = await redis.everything()
     keys = (*CORE, AT.tomb, AT.usage, KEY)
-    reply = await redis.store.run("settle", keys, "r1", "settled", 1, ORG + b":pool", "", 10, "{}")
+    words = ("r1", "settled", 1, ORG + b":pool", "", 10, "{}", 1, 0)
+    reply = await redis.store.run("settle", keys, *words)
     assert reply == [b"BAD", b"hold"]
     assert await redis.everything() == before
 
@@ -365,7 +374,7 @@ async def test_ack_forgets_what_the_ledger_has(redis: Redis) -> None:
 
 
 async def adjust(redis: Redis, first: Any, last: Any, delta: Any) -> Reply:
-    return await redis.store.run("adjust", (AT.meta, ORG), 1, first, last, 2, "pool.b", delta)
+    return await redis.store.run("adjust", (AT.meta, ORG), 1, first, last, 2, "pool.b", delta, 0)
 
 
 async def test_adjust_applies_each_row_once_and_in_order(redis: Redis) -> None:
@@ -397,7 +406,7 @@ async def test_resync_takes_off_what_was_spent_since_and_counts_living_holds(red
     await redis.store.command("HSET", ORG, "pool.b", 5, "pool.h", 5)
     keys = (AT.meta, AT.hold, AT.usage, ORG)
     assert await redis.store.run("fence", [AT.meta], 1, "mine") == [b"OK"]
-    figures = (4, "pool", "pool", 1000)
+    figures = (4, "pool", "pool", 1000, 0)
     assert await redis.store.run("resync", keys, "0-0", 3, "mine", *figures) == [
         b"OK",
         b"955",
@@ -414,13 +423,14 @@ async def test_limits_tells_how_full_meters_are_and_changes_nothing(redis: Redis
     """Of a pool no limit and no use; it refuses whom admit refuses."""
     await redis.store.command("HSET", KEY, "bud.l", 500, "bud.u", 20)
     assert (await redis.admit("r1", (*POOL, 300), (*BUDGET, 300)))[0] == b"OK"
-    keys, meters = (AT.meta, KEY, ORG), (3, "pool", "pool", 2, "bud", "ucr", 2, "par", "slot")
+    keys, none = (AT.meta, KEY, ORG), ("", "")
+    meters = (3, "pool", "pool", *none, 2, "bud", "ucr", *none, 2, "par", "slot", *none)
     before = await redis.everything()
     reply = await redis.store.run("limits", keys, 1, 1, *meters)
-    pool, budget = (b"", b"", b"300", b"700"), (b"500", b"20", b"300", b"180")
-    assert reply == [b"OK", *pool, *budget, b"", b"0", b"0", b"0"]
+    pool, budget = (b"", b"", b"300", b"700", b""), (b"500", b"20", b"300", b"180", b"")
+    assert reply == [b"OK", *pool, *budget, b"", b"0", b"0", b"0", b""]
     assert (await redis.store.run("limits", keys, 1, 2, *meters))[0] == b"STALE"
-    assert (await redis.store.run("limits", keys, 1, 1, 9, "bud", "ucr"))[0] == b"BAD"
+    assert (await redis.store.run("limits", keys, 1, 1, 9, "bud", "ucr", *none))[0] == b"BAD"
     assert await redis.everything() == before
     for change, answer in (("exp", 1), ("st", "blocked")):
         await redis.store.command("HSET", KEY, change, answer)
@@ -506,7 +516,7 @@ async def test_nothing_is_admitted_while_the_ledger_is_too_far_behind(redis: Red
 
 async def test_adjust_gives_back_what_a_budget_was_used_for(redis: Redis) -> None:
     await redis.store.command("HSET", KEY, "bud.u", 70)
-    rows = (1, 1, 2, 2, "bud.u", -20, 3, "pool.b", 20)
+    rows = (1, 1, 2, 2, "bud.u", -20, 0, 3, "pool.b", 20, 0)
     assert await redis.store.run("adjust", (AT.meta, KEY, ORG), *rows) == [b"OK"]
     assert await redis.number(KEY, "bud.u") == 50
     assert await redis.number(ORG, "pool.b") == BALANCE + 20
@@ -525,7 +535,7 @@ async def test_a_shard_is_filled_behind_one_fence_at_a_time(redis: Redis) -> Non
     assert await run("fence", [AT.meta], 1, "first") == [b"OK"]
     assert await run("fence", [AT.meta], 1, "second") == [b"OK"]
     before = await redis.everything()
-    assert await run("resync", keys, "0-0", 3, "first", 4, "pool", "pool", 5) == [b"OTHER"]
+    assert await run("resync", keys, "0-0", 3, "first", 4, "pool", "pool", 5, 0) == [b"OTHER"]
     assert await run("open", [AT.meta], "first", 2, "run") == [b"OTHER"]
     assert await redis.everything() == before
     assert await redis.admit("r1", (*POOL, 1)) == [b"NOTREADY"]

@@ -43,8 +43,8 @@ async def set_limits(stage: DoorStage, **ucr: int) -> None:
 
 
 def row(name: str, of: str, unit: str, *counts: Any) -> Row:
-    fields = ("limit", "used", "held", "left", "resets_at")
-    values = dict(zip(fields, (*counts, None), strict=True))
+    fields = ("limit", "used", "held", "left", "window", "resets_at")
+    values = dict(zip(fields, (*counts, None, None), strict=True))
     return {"name": name, "of": of, "unit": unit, **values}
 
 

@@ -12,7 +12,7 @@ import redis as client
 from proxy.scripts import SCRIPTS
 from tests.simulation.lua import Scripts, product_texts
 from tests.simulation.memory import Memory, words
-from tests.simulation.proxy import JOB, KEYS, ORGANISATIONS, POOLS
+from tests.simulation.proxy import JOB, KEYS, MADE, ORGANISATIONS, POOLS
 from tests.simulation.values import RedisError, Sorted, Stream
 from tests.simulation.world import AT
 
@@ -102,24 +102,33 @@ def contents_of_model(model: Memory) -> dict[bytes, Any]:
     return found
 
 
+ENDLESS_ROLLING = ("~9000000000000", "600")  # both clocks are in its first part
+
+
 def call_something(pair: Pair) -> None:
     rng = pair.rng
     rid, key, organisation = rng.choice(RIDS), rng.choice(list(KEYS)), rng.choice(OWNERS[-2:])
     owners = [key, organisation, JOB]
     match rng.choice(("admit", "admit", "renew", "settle", "settle", "reap", "ack", *OTHERS)):
         case "admit":
-            meters = (6, "pool", "pool", pair.amount(), 5, "par", "slot", 1, 7, "bud", "ucr", 0)
             ceiling = rng.choice(("", "500", "500", "x"))
+            windows = rng.choice((("", ""), ("", ""), ("0:9999999999999", ""), ENDLESS_ROLLING))
+            meters: tuple[Any, ...] = (6, "pool", "pool", pair.amount(), "", "", 1)
+            meters += (5, "par", "slot", 1, "", "", 0)
+            meters += (5, "l1", rng.choice(("call", "tok", "ucr")), pair.amount(), *windows, 0)
+            meters += (7, "bud", "ucr", 0, "", ceiling, 0)
             args = (rid, 60_000, rng.choice((1, 1, 1, 2)), 1, "{}", rng.choice((3, 900)), ceiling)
-            keys = [*CORE, AT.usage, *owners]
-            pair.script("admit", keys, *args, *meters[: rng.choice((4, 8, 12, 11))])
+            made = rng.choice(((0, 9, ""), (1, 9, "70000"), (1, 1, "70000")))
+            keys = [*CORE, AT.usage, *owners, MADE]
+            count = rng.choice((7, 14, 21, 28, 27))
+            pair.script("admit", keys, *args, *made, *meters[:count])
         case "renew":
             row = (rid, 4, 5, pair.amount(), pair.amount())
             pair.script("renew", [*CORE, *owners], 60_000, *row, *row)
         case "settle":
             keys = [*CORE, AT.tomb, AT.usage, *owners]
             pool, budget = organisation + b":pool", key + b":bud"
-            pair.script("settle", keys, rid, "settled", pair.amount(), pool, budget, 5, "{}")
+            pair.script("settle", keys, rid, "settled", pair.amount(), pool, budget, 5, "{}", 1, 7)
         case "reap":
             pair.command("ZADD", AT.lease, 1, rid)
             keys = [*CORE, AT.tomb, AT.usage, *OWNERS, JOB]
@@ -130,9 +139,11 @@ def call_something(pair: Pair) -> None:
         case "adjust":
             seq = int(pair.model.hash(AT.meta).get(b"adjseq", b"0")) + rng.choice((1, 1, 2))
             delta, column = rng.choice(("5", "-5", pair.amount())), rng.choice(("pool.b", "bud.u"))
-            pair.script("adjust", [AT.meta, *OWNERS], 1, seq, seq, 5, column, delta)
+            pair.script(
+                "adjust", [AT.meta, *OWNERS], 1, seq, seq, 5, column, delta, rng.choice((0, 0, 5))
+            )
         case "resync":
-            rows = [word for nth in (4, 5) for word in (nth, "pool", "pool", pair.amount())]
+            rows = [word for nth in (4, 5) for word in (nth, "pool", "pool", pair.amount(), 0)]
             keys = [AT.meta, AT.hold, AT.usage, *OWNERS[-2:]]
             pair.script("resync", keys, "0-0", 3, *rows)
         case "publish":
@@ -142,7 +153,7 @@ def call_something(pair: Pair) -> None:
             pair.script("publish", [rng.choice(OWNERS)], version, *fields)
         case "compare":
             keys = [AT.meta, AT.hold, AT.usage, *OWNERS]
-            pair.script("compare", keys, "0-0", 7, "pool", "pool", 4, "bud", "ucr")
+            pair.script("compare", keys, "0-0", 7, "pool", "pool", 0, 4, "bud", "ucr", 0)
         case "rubbish":
             if rng.random() < 0.3:
                 field = rng.choice(("pool.b", "pool.h", "par.h", "bud.u"))

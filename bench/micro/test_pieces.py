@@ -62,7 +62,7 @@ def test_route_found(measure: Measure) -> None:
 
 
 def test_hold_sized(measure: Measure) -> None:
-    measure(lambda: hold_of(CALL, MODEL, PRICE, SETTINGS.slice_tokens))
+    measure(lambda: hold_of(CALL, MODEL, PRICE, SETTINGS))
 
 
 def test_cost_of_usage(measure: Measure) -> None:

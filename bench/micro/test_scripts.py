@@ -106,14 +106,14 @@ def fill(server: Server) -> bytes:
 
 
 def admit(rid: str) -> Command:
-    words = [word for meter in METERS for word in meter]
-    fixed = (rid, 60_000, 1, 1, "{}", 1_000_000, "")
+    words = [word for meter in METERS for word in (*meter, "", "", 0)]
+    fixed = (rid, 60_000, 1, 1, "{}", 1_000_000, "", 0, 9, "")
     return ("EVALSHA", SCRIPTS["admit"].sha, len(ADMIT_KEYS), *ADMIT_KEYS, *fixed, *words)
 
 
 def settle(rid: str) -> Command:
     budgets = b" ".join(owner + b":bud" for owner in OWNERS)
-    fixed = (rid, "settled", COST, ORG + b":pool", budgets, HELD, EVENT)
+    fixed = (rid, "settled", COST, ORG + b":pool", budgets, HELD, EVENT, 1, 280)
     return ("EVALSHA", SCRIPTS["settle"].sha, len(SETTLE_KEYS), *SETTLE_KEYS, *fixed)
 
 

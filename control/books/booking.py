@@ -4,6 +4,7 @@ An entry at or below the cursor is never interpreted: read again after a crash i
 a duplicate that had touched Redis twice.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,8 +57,10 @@ class Batch:
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     moves: dict[int, list[int]] = field(default_factory=dict)  # account -> debits, credits
-    used: dict[tuple[int, str], int] = field(default_factory=dict)  # shard, owner of a budget
-    owed: dict[tuple[int, str, str], int] = field(default_factory=dict)  # shard, owner, field
+    # shard, owner, unit, window
+    used: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
+    # shard, owner, field, window
+    owed: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)  # key -> when, ms since 1970
 
     def move(self, account: int, debit: int, credit: int) -> None:
@@ -65,9 +68,9 @@ class Batch:
         totals[0] += debit
         totals[1] += credit
 
-    def owe(self, shard: int, owner: str, column: str, delta: int) -> None:
+    def owe(self, shard: int, owner: str, column: str, delta: int, window: int = 0) -> None:
         """What Redis must be told to agree with the ledger."""
-        name = (shard, owner, column)
+        name = (shard, owner, column, window)
         self.owed[name] = self.owed.get(name, 0) + delta
 
 
@@ -164,11 +167,12 @@ async def _move_cursors(
 def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int) -> None:
     if verdict.excess:
         batch.owe(entry.shard, entry.owner, "b", verdict.excess)
-        for owner in entry.budgets:
-            batch.owe(entry.shard, owner, "u", -verdict.excess)
-    for owner in entry.budgets:
-        name = (entry.shard, owner)
-        batch.used[name] = batch.used.get(name, 0) + verdict.amount
+    for _, owner, unit, window in entry.budgets:
+        applied, excess = _counts(entry, verdict, unit)
+        if excess:
+            batch.owe(entry.shard, owner, "u", -excess, window)
+        name = (entry.shard, owner, unit, window)
+        batch.used[name] = batch.used.get(name, 0) + applied
     if verdict.phase is None:
         return
     # a correction that gives back swaps the accounts: an amount is never negative
@@ -181,11 +185,20 @@ def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int
     batch.seen[key] = max(entry.sid[0], batch.seen.get(key, 0))
 
 
+def _counts(entry: Entry, verdict: Verdict, unit: str) -> tuple[int, int]:
+    """What a limit of this unit is told of a request, and what Redis had taken beyond."""
+    if unit == "ucr":
+        return verdict.amount, verdict.excess
+    # an orphan has no calls and no tokens: its truth brings them
+    applied = entry.used(unit) if verdict.phase is not None else 0
+    return applied, (0 if entry.late else entry.used(unit)) - applied
+
+
 COLUMNS = (
     *("rid", "phase", "kind", "debit", "credit", "cost"),
     *("organisation", "kid", "person", "model", "provider", "deployment", "attempts"),
     *("tokens", "usage_source", "reason", "price_version", "hold", "late"),
-    *("end_user", "job", "budgets", "duration_ms", "shard", "sid"),
+    *("end_user", "job", "budgets", "duration_ms", "calls", "counted_tokens", "shard", "sid"),
 )
 
 
@@ -214,8 +227,10 @@ def _row(entry: Entry, verdict: Verdict, debit: int, credit: int, amount: int) -
         entry.late,
         event.get("e"),
         event.get("j"),
-        list(entry.budgets) or None,
+        [counted.name for counted in entry.budgets] or None,
         event.get("ms"),
+        entry.calls,
+        entry.tokens,
         entry.shard,
         _text(entry.sid),
     )
@@ -235,12 +250,13 @@ async def _apply(conn: Connection, batch: Batch) -> None:
         await conn.execute(query["meter_use_add"], *map(list, zip(*used, strict=True)))
     if seen := sorted(batch.seen.items()):
         await conn.execute(query["key_used"], *map(list, zip(*seen, strict=True)))
-    by_shard: dict[int, list[tuple[str, str, int]]] = {}
-    for (shard, owner, column), delta in sorted(batch.owed.items()):
-        if delta:
-            by_shard.setdefault(shard, []).append((owner, column, delta))
-    for shard, rows in by_shard.items():
-        await ledger.outbox(conn, shard, rows, "drain: taken in Redis, not in the ledger")
+    owed = sorted((*name, delta) for name, delta in batch.owed.items() if delta)
+    for shard, group in itertools.groupby(owed, key=lambda row: row[0]):
+        changes = list(group)
+        rows = [(owner, column, delta) for _, owner, column, _, delta in changes]
+        windows = [window for _, _, _, window, _ in changes]
+        reason = "drain: taken in Redis, not in the ledger"
+        await ledger.outbox(conn, shard, rows, reason, windows)
 
 
 def _text(sid: Cursor) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -19,12 +19,22 @@ _pool = re.compile(r"\{s(\d\d)\}:(o:[0-9a-f-]{36}:pool)").fullmatch
 _amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 EVENT_FIELDS = {"o": str, "k": str, "u": str, "m": str, "v": int}
 SOURCES = frozenset({"provider", "estimated", "none"})
+UNITS = frozenset({"ucr", "call", "tok"})
 TEXT_MAX = 256
 SETTLED = frozenset({"settled", "released", "orphan"})
 
 
 class Poison(ValueError):
     """An entry that cannot be booked; it is put aside and `ledger verify` tells of it."""
+
+
+class Counted(NamedTuple):
+    """What a request counted on, and how."""
+
+    name: str  # as in the stream
+    owner: str  # and meter, as meter_use.owner
+    unit: str = "ucr"
+    window_start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,15 @@ class Entry:
     held: int
     late: bool  # touched nothing in Redis
     event: Mapping[str, Any]
-    budgets: tuple[str, ...] = ()  # owners of the budgets that it counts on
+    budgets: tuple[Counted, ...] = ()
+    calls: int = 0
+    tokens: int = 0  # that count
+
+    def used(self, unit: str) -> int:
+        """What it takes of a limit of this unit."""
+        if unit == "call":
+            return self.calls
+        return self.tokens if unit == "tok" else self.cost
 
 
 def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
@@ -57,21 +75,33 @@ def parse(shard: int, sid: Cursor, fields: Mapping[bytes, bytes]) -> Entry:
             kind=kind,
             cost=_whole(fields[b"c"]),
             owner=pool[2],
-            budgets=_owners(shard, fields[b"b"].decode()),
+            budgets=_counted(shard, fields[b"b"].decode()),
             held=_whole(fields[b"h"]),
             late=fields[b"l"] == b"1",
             event=_event(fields[b"e"]),
+            calls=_whole(fields.get(b"q", b"0")),
+            tokens=_whole(fields.get(b"n", b"0")),
         )
     except (KeyError, ValueError) as problem:
         raise Poison(f"unreadable entry: {problem!r}") from None
 
 
-def _owners(shard: int, text: str) -> tuple[str, ...]:
+def _counted(shard: int, text: str) -> tuple[Counted, ...]:
     prefix = f"{{s{shard:02d}}}:"
     names = text.split()
     if not all(name.startswith(prefix) and name.isascii() for name in names):
         raise Poison("a budget of it is of another shard")
-    return tuple(name.removeprefix(prefix) for name in names)
+    return tuple(_one(name.removeprefix(prefix)) for name in names)
+
+
+def _one(name: str) -> Counted:
+    owner, *rest = name.split("@")
+    if not rest:
+        return Counted(name, owner)
+    unit, start = rest
+    if unit not in UNITS:
+        raise Poison(f"it counts on {name}, of an unknown unit")
+    return Counted(name, owner, unit, _whole(start.encode()))
 
 
 def _event(text: bytes) -> Mapping[str, Any]:

@@ -71,15 +71,22 @@ async def grant(
 
 
 async def outbox(
-    conn: Connection, shard: int, rows: Sequence[tuple[str, str, int]], ref: str
+    conn: Connection,
+    shard: int,
+    rows: Sequence[tuple[str, str, int]],
+    ref: str,
+    windows: Sequence[int] | None = None,
 ) -> None:
-    """Tells Redis of changes (owner, field, delta), numbered without a gap; the shard is locked."""
+    """Tells Redis of changes (owner, field, delta), numbered without a gap; the shard is locked.
+    `windows`: when each one's began, where any has one."""
     query, count = sql.load(), len(rows)
     last = await conn.fetchval(query["shard_outseq"], shard, count)
     owners, columns, deltas = map(list, zip(*rows, strict=True))
     numbers = list(range(last - count + 1, last + 1))
     shards, refs = [shard] * count, [ref] * count
-    await conn.execute(query["outbox_redis_add"], shards, numbers, owners, columns, deltas, refs)
+    begun = [0] * count if windows is None else list(windows)
+    args = (shards, numbers, owners, columns, deltas, begun, refs)
+    await conn.execute(query["outbox_redis_add"], *args)
 
 
 async def balance(conn: Connection, organisation: UUID) -> int:

@@ -51,7 +51,8 @@ class Pusher:
         args: list[Word] = [self._generations[shard], rows[0]["seq"], rows[-1]["seq"]]
         for row in rows:
             name, _, meter = row["owner"].rpartition(":")
-            args += [owners.index(name) + 2, f"{meter}.{row['field']}", row["delta"]]
+            field, window = f"{meter}.{row['field']}", row["window_start"]
+            args += [owners.index(name) + 2, field, row["delta"], window]
         keys = [at.meta, *(at.prefix + name.encode() for name in owners)]
         reply = await self.redis.run("adjust", keys, *args)
         if reply[0] == b"BAD":

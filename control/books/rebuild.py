@@ -6,6 +6,7 @@ The generation is written last: until it stands there, nothing is admitted.
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import asyncpg
 
@@ -19,6 +20,15 @@ from proxy.scripts import SHARD_KEYS
 log = logging.getLogger("opscenter.control.books.rebuild")
 
 COUNTS_PER_CALL = 500
+
+
+class Figure(NamedTuple):
+    """What the ledger says of one count."""
+
+    owner: str  # and meter
+    unit: str
+    amount: int
+    window_start: int
 
 
 async def lacking(redis: Store, generations: Mapping[int, int]) -> tuple[dict[int, str], int]:
@@ -92,11 +102,12 @@ async def _resync(
 ) -> int:
     """Sets balances, uses and holds; what they were off by."""
     query = sql.load()
-    figures: dict[int, list[tuple[str, str, int]]] = {}
+    figures: dict[int, list[Figure]] = {}
     for row in await conn.fetch(query["pools_of_shards"], list(shards)):
-        figures.setdefault(row["shard"], []).append((row["owner"], "pool", row["balance"]))
+        figures.setdefault(row["shard"], []).append(Figure(row["owner"], "pool", row["balance"], 0))
     for row in await conn.fetch(query["budgets_of_shards"], list(shards)):
-        figures.setdefault(row["shard"], []).append((row["owner"], "ucr", row["used"]))
+        figure = Figure(row["owner"], row["unit"], row["used"], row["window_start"])
+        figures.setdefault(row["shard"], []).append(figure)
     calls: list[Call] = []
     for shard in shards:
         cursor = f"{rows[shard]['cursor_ms']}-{rows[shard]['cursor_seq']}"
@@ -109,17 +120,15 @@ async def _resync(
     return drift
 
 
-def _resync_calls(
-    shard: int, state: tuple[str, int, str], figures: Sequence[tuple[str, str, int]]
-) -> list[Call]:
+def _resync_calls(shard: int, state: tuple[str, int, str], figures: Sequence[Figure]) -> list[Call]:
     at, calls = SHARD_KEYS[shard], list[Call]()
     for start in range(0, max(len(figures), 1), COUNTS_PER_CALL):
         keys = [at.meta, at.hold, at.usage]
         args: list[Word] = [*state]
-        for owner, unit, figure in figures[start : start + COUNTS_PER_CALL]:
+        for owner, unit, figure, window in figures[start : start + COUNTS_PER_CALL]:
             name, _, meter = owner.rpartition(":")
             keys.append(at.prefix + name.encode())
-            args += [len(keys), meter, unit, figure]
+            args += [len(keys), meter, unit, figure, window]
         calls.append(("resync", keys, args))
     return calls
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from control import sql
+from control.books.rebuild import Figure
 from control.database import Connection, Pool
 from control.store import AWAY, Store, Word
 from proxy.keys import SHARDS
@@ -115,14 +116,17 @@ async def compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[Diffe
             pools = await conn.fetch(sql.load()["pools_of_shard"], shard)
             uses = await conn.fetch(sql.load()["meter_use_of_shards"], [shard])
             waiting = await conn.fetch(sql.load()["verify_waiting"], shard)
-        figures = {p["owner"]: ("pool", p["balance"]) for p in pools}
-        # a job's count in Redis ends with the job, the ledger keeps what it has used
-        lasting = [use for use in uses if not use["owner"].startswith("w:j:")]
-        figures |= {use["owner"]: ("ucr", use["used"]) for use in lasting}
+        figures = {p["owner"]: Figure(p["owner"], "pool", p["balance"], 0) for p in pools}
+        # counts of those that requests name end in Redis with them; the ledger keeps them
+        lasting = [use for use in uses if not use["owner"].startswith(("w:j:", "w:e:"))]
+        figures |= {
+            use["owner"]: Figure(use["owner"], use["unit"], use["used"], use["window_start"])
+            for use in lasting
+        }
         if not figures:
             return 0, []
         cursor = f"{row['cursor_ms']}-{row['cursor_seq']}"
-        owed = [(w["seq"], w["owner"], w["delta"]) for w in waiting]
+        owed = [(w["seq"], w["owner"], w["window_start"], w["delta"]) for w in waiting]
         found = await _in_redis(redis, shard, cursor, figures, owed)
         if found is not None:
             return len(figures), found
@@ -134,8 +138,8 @@ async def _in_redis(
     redis: Store,
     shard: int,
     cursor: str,
-    figures: Mapping[str, tuple[str, int]],
-    outbox: list[tuple[int, str, int]],
+    figures: Mapping[str, Figure],
+    outbox: list[tuple[int, str, int, int]],
 ) -> list[Difference] | None:
     """Differences, or None when Redis is already past the ledger that was read."""
     at, owners, wrong = SHARD_KEYS[shard], list(figures), list[Difference]()
@@ -146,14 +150,18 @@ async def _in_redis(
         for nth, owner in enumerate(chosen):
             name, _, meter = owner.rpartition(":")
             keys.append(at.prefix + name.encode())
-            args += [nth + 4, meter, figures[owner][0]]
+            args += [nth + 4, meter, figures[owner].unit, figures[owner].window_start]
         _, adjseq, acked, *numbers = await redis.run("compare", keys, *args)
         if _parts(acked) > _parts(cursor.encode()):
             return None
         for nth, owner in enumerate(chosen):
             figure, held, spent, living = numbers[nth * 4 : nth * 4 + 4]
-            unit, booked = figures[owner]
-            pending = sum(d for seq, o, d in outbox if o == owner and seq > int(adjseq))
+            _, unit, booked, window = figures[owner]
+            if figure == b"over":
+                continue
+            pending = sum(
+                d for seq, o, w, d in outbox if (o, w) == (owner, window) and seq > int(adjseq)
+            )
             expected = booked - pending + (-int(spent) if unit == "pool" else int(spent))
             if figure == b"none" and expected == 0:
                 continue

@@ -1,16 +1,18 @@
 -- admit: may this request run? Takes its hold on every meter, or takes nothing.
 -- call:  Shards.admit (proxy/shards.py)
 -- KEYS:  1 meta  2 hold  3 lease  4 usage  5 key record  6 organisation record  7.. further owners
+--        those that are made by being named stand last: an end user, a job, and the list of them
 -- ARGV:  1 rid  2 lease_ms  3 key version  4 organisation version  5 context  6 backlog_max
---        7 ceiling of the job, whose owner is then the last key; or empty
---        then per meter: index of its owner in KEYS, meter, unit, amount
--- reply: {OK, left...} per meter | {NOTREADY} | {STALE, key fields..., organisation fields...}
---        | {KEY} revoked or expired | {ORG} suspended 
---        | {LIMIT, nth meter, left, limit, used, held} as of limits
---        | {JOB, its ceiling} another one was set before | {BAD, what}
+--        7 ceiling of the job, or empty  8 how many owners are made here  9 how many may be
+--        10 how long each of them lives, ms, by spaces; then per meter: index of its owner in KEYS, meter, unit, amount,
+--        window (see look), limit (empty: beside the counts), way of payment (0: counts on every way)
+-- reply: {OK, way, left...} per meter | {NOTREADY} | {STALE, key fields..., organisation fields...}
+--        | {KEY} revoked or expired | {ORG} suspended | {CLOCK, the server's time in ms}
+--        | {LIMIT, nth meter, left, limit, used, held, ms when there is room} as of limits
+--        | {JOB, its ceiling} another one was set before | {MANY} owners | {BAD, what}
 -- layout: see prelude for holds; a pool is x.b balance, x.f floor, x.h held; a limit is x.l, x.u, x.h
 
-local JOB_LIFE_MS = 7 * 24 * 3600 * 1000 -- a job that is not heard of for so long is forgotten
+local METER = 7 -- arguments of each
 
 local meta, holds, leases, usage, key, org = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local rid, lease_ms, context, ceiling = ARGV[1], amount(ARGV[2]), ARGV[5], ARGV[7]
@@ -18,66 +20,114 @@ local rid, lease_ms, context, ceiling = ARGV[1], amount(ARGV[2]), ARGV[5], ARGV[
 local state = redis.call('HMGET', meta, 'gen', 'fenced')
 if not state[1] or state[2] then return { 'NOTREADY' } end
 
-local k = redis.call('HMGET', key, 'ver', 'st', 'body', 'digest', 'exp')
-local o = redis.call('HMGET', org, 'ver', 'st', 'body')
+local k = redis.call('HMGET', key, 'ver', 'st', 'exp')
+local o = redis.call('HMGET', org, 'ver', 'st')
 if k[1] ~= ARGV[3] or o[1] ~= ARGV[4] then
+  k = redis.call('HMGET', key, 'ver', 'st', 'body', 'digest', 'exp')
+  o = redis.call('HMGET', org, 'ver', 'st', 'body')
   return { 'STALE', k[1], k[2], k[3], k[4], k[5], o[1], o[2], o[3] }
 end
 local now = now_ms()
 if k[2] ~= 'active' then return { 'KEY' } end
-if k[5] and k[5] ~= '0' and not (now < (tonumber(k[5]) or 0)) then return { 'KEY' } end
+if k[3] and k[3] ~= '0' and not (now < (tonumber(k[3]) or 0)) then return { 'KEY' } end
 if o[2] ~= 'active' then return { 'ORG' } end
-local backlog_max = amount(ARGV[6])
-if not lease_ms or not backlog_max or (#ARGV - 7) % 4 ~= 0 then return { 'BAD', 'arguments' } end
+local backlog_max, made, made_max = amount(ARGV[6]), amount(ARGV[8]), amount(ARGV[9])
+if not (lease_ms and backlog_max and made and made_max) or (#ARGV - 10) % METER ~= 0 then
+  return { 'BAD', 'arguments' }
+end
 
 -- a request that holds already is answered as the first time
-local again = redis.call('HEXISTS', holds, rid) == 1
+local before = redis.call('HGET', holds, rid)
 redis.call('ZSCORE', leases, rid)
 -- the ledger is too far behind: what it has not booked is bounded
-if not again and redis.call('XLEN', usage) >= backlog_max then return { 'NOTREADY' } end
+if not before and redis.call('XLEN', usage) >= backlog_max then return { 'NOTREADY' } end
+
+local list, lives = KEYS[#KEYS], {}
+for life in string.gmatch(ARGV[10], '%d+') do lives[#lives + 1] = amount(life) end
+if #lives ~= made then return { 'BAD', 'lives' } end
+for i = #KEYS - made, #KEYS - 1 do
+  if not redis.call('ZSCORE', list, KEYS[i]) and redis.call('ZCOUNT', list, digits(now), '+inf') >= made_max then
+    return { 'MANY' }
+  end
+end
 
 -- the first ceiling of a job stands
-local job, job_is_new = KEYS[#KEYS], false
+local job = ceiling ~= '' and KEYS[#KEYS - 1] or ''
 if ceiling ~= '' then
   local set = redis.call('HGET', job, 'bud.l')
-  if not amount(ceiling) then return { 'BAD', 'ceiling' } end
+  if not amount(ceiling) or made == 0 then return { 'BAD', 'ceiling' } end
   if set and set ~= ceiling then return { 'JOB', set } end
-  job_is_new = not set
 end
 
-local reply, items = { 'OK' }, {}
-for at = 8, #ARGV, 4 do
-  local owner, meter, unit, text = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local want = amount(text)
+-- ways of payment are tried in their order; one that a meter of it refuses pays nothing
+local reply, items, rolls, paying = { 'OK', '0' }, {}, {}, 0
+local way, refused, failed = '0', nil, nil
+for at = 11, #ARGV, METER do
+  local owner, meter, unit = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
+  local want, window, limit, of = amount(ARGV[at + 3]), ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  local nth = (at - 11) / METER + 1
   if not owner or not want then return { 'BAD', meter } end
-  local left = left_of(owner, meter, unit)
-  if job_is_new and owner == job and unit == 'ucr' then
-    -- without a limit it may still have been used: it was filled anew from the ledger
-    local p = redis.call('HMGET', job, meter .. '.u', meter .. '.h')
-    left = tonumber(ceiling) - (count(p[1], 0) or 0) - (count(p[2], 0) or 0)
-  end
-  local nth = (at - 8) / 4 + 1
-  if again then
-    reply[nth + 1] = digits(left or 0)
+  if of ~= '0' and (of == failed or (way ~= '0' and of ~= way)) then
+    reply[nth + 2] = '0'
   else
+    local from, to
+    if window ~= '' then from, to = string.match(window, '^(%d+):(%d+)$') end
+    if from and not (tonumber(from) <= now and now < tonumber(to)) then return { 'CLOCK', digits(now) } end
+    local level = look(owner, meter, unit, window, limit, now)
     -- the positive form, because a NaN makes every comparison false
-    if not (left and left - want >= 0) then
-      local level = level_of(owner, meter, unit)
-      local limit = job_is_new and owner == job and ceiling or level[1]
-      return { 'LIMIT', digits(nth), digits(left or 0), limit, level[2], level[3] }
+    local fits = level.left and level.left - want >= 0
+    if before then fits, want = true, 0 end
+    if fits then
+      reply[nth + 2] = digits((level.left or 0) - want)
+      local item = { owner = owner, meter = meter, unit = unit, held = ARGV[at + 3], limit = limit }
+      if level.from then
+        item.at, item.from = '@' .. level.from, level.from
+      elseif level.width then
+        item.at, item.part = '~' .. digits(level.width) .. ':' .. digits(level.part), level.part
+      end
+      if level.rolls then item.rolls = level end
+      if of ~= '0' then way, paying = of, paying + 1 end
+      items[#items + 1] = item
+    else
+      local room = level.width and level.left and room_at(owner, meter, level, want) or to or ''
+      refused = { 'LIMIT', digits(nth), digits(level.left or 0), level.limit, level.used or '0', level.held, room }
+      if of == '0' then return refused end
+      for _ = 1, paying do items[#items] = nil end
+      reply[nth + 2], failed, way, paying = '0', of, '0', 0
     end
-    reply[nth + 1] = digits(left - want)
-    items[nth] = { owner = owner, meter = meter, unit = unit, held = text }
   end
 end
-if again then return reply end
+if refused and way == '0' then return refused end
+reply[2] = way
+
+if before then
+  -- the way that it took: its pool is among the items
+  local hold = read_hold(before)
+  for _, item in ipairs(hold and hold.items or {}) do
+    for at = 11, #ARGV, METER do
+      if item.unit == 'pool' and KEYS[tonumber(ARGV[at])] == item.owner and ARGV[at + 1] == item.meter then
+        reply[2] = ARGV[at + 6]
+      end
+    end
+  end
+  return reply
+end
 
 -- writes only from here
-if job_is_new then redis.call('HSET', job, 'bud.l', ceiling) end
-if ceiling ~= '' then redis.call('PEXPIRE', job, JOB_LIFE_MS) end
-for _, item in ipairs(items) do
-  redis.call('HINCRBY', item.owner, item.meter .. '.h', item.held)
+if made > 0 then redis.call('ZREMRANGEBYSCORE', list, '-inf', digits(now)) end
+for nth, life in ipairs(lives) do
+  redis.call('ZADD', list, digits(now + life), KEYS[#KEYS - made + nth - 1])
 end
+for _, item in ipairs(items) do
+  if item.rolls then roll(item.owner, item.meter, item.rolls) end
+  if item.limit ~= '' then redis.call('HSET', item.owner, item.meter .. '.l', item.limit) end
+  if item.part then
+    rolled_by(item, item.held)
+  else
+    redis.call('HINCRBY', item.owner, item.meter .. '.h', item.held)
+  end
+end
+for nth, life in ipairs(lives) do redis.call('PEXPIRE', KEYS[#KEYS - made + nth - 1], digits(life)) end
 redis.call('HSET', holds, rid, hold_text({ checkpoint = '0', items = items, context = context }))
 redis.call('ZADD', leases, digits(now + lease_ms), rid)
 return reply

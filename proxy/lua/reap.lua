@@ -1,4 +1,5 @@
--- reap: ends holds whose lease is over, because whoever held them is dead; costs what was noted.
+-- reap: ends holds whose lease is over, because whoever held them is dead; costs what was noted, and
+-- gives calls and tokens back: whoever knows the truth tells it later.
 -- call:  Reaper (control/books/reaper.py), which has read what expired and names the owners
 -- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the holds
 -- ARGV:  rids
@@ -31,10 +32,10 @@ for _, pair in ipairs(over) do
   local rid, hold = pair[1], pair[2]
   local pool, held, budgets = payers(hold)
   redis.call('HSET', tombs, rid, '1')
-  end_hold(hold, hold.checkpoint)
+  end_hold(hold, { cost = hold.checkpoint, calls = '0', tokens = '0' })
   redis.call('HDEL', holds, rid)
   redis.call('ZREM', leases, rid)
   redis.call('XADD', usage, '*', 'r', rid, 'k', 'orphan', 'c', hold.checkpoint, 'p', pool,
-    'b', budgets, 'h', held, 'l', '0', 'e', hold.context)
+    'b', budgets, 'h', held, 'l', '0', 'e', hold.context, 'q', '0', 'n', '0')
 end
 return { 'OK', #over }

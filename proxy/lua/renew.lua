@@ -12,15 +12,27 @@ local lease_ms = amount(ARGV[1])
 
 if redis.call('HEXISTS', meta, 'gen') == 0 then return { 'NOTREADY' } end
 if not lease_ms or (#ARGV - 1) % 5 ~= 0 then return { 'BAD', 'arguments' } end
-local ends, owners = digits(now_ms() + lease_ms), declared(4)
+local now, owners = now_ms(), declared(4)
+local ends = digits(now + lease_ms)
 
 -- what earlier requests of this call take from a meter is not there for later ones
 local taken = {}
+
+local function is_money(item) return item.unit == 'pool' or item.unit == 'ucr' end
+
+local function meter_name(item) return item.owner .. ':' .. item.meter .. (item.at or '') end
+
+local function window_of(item)
+  if item.part then return '~' .. digits(item.width) end
+  return item.from or ''
+end
+
+-- What a window that is over has counted is nobody's concern any more.
 local function carries(hold, extra)
   for _, item in ipairs(hold.items) do
-    if item.unit == 'pool' or item.unit == 'ucr' then
-      local left, name = left_of(item.owner, item.meter, item.unit), item.owner .. ':' .. item.meter
-      if not (left and left - (taken[name] or 0) - extra >= 0) then return false end
+    if is_money(item) and not item.gone then
+      local left = look(item.owner, item.meter, item.unit, window_of(item), '', now).left
+      if not (left and left - (taken[meter_name(item)] or 0) - extra >= 0) then return false end
     end
   end
   return true
@@ -29,11 +41,10 @@ end
 local function take(hold, extra)
   local more = {}
   for _, item in ipairs(hold.items) do
-    if item.unit == 'pool' or item.unit == 'ucr' then
-      local name = item.owner .. ':' .. item.meter
-      taken[name] = (taken[name] or 0) + extra
+    if is_money(item) then
+      taken[meter_name(item)] = (taken[meter_name(item)] or 0) + extra
       item.held = digits(tonumber(item.held) + extra)
-      more[#more + 1] = item
+      if not item.gone then more[#more + 1] = item end
     end
   end
   return more
@@ -68,7 +79,13 @@ end
 
 -- writes only from here
 for _, row in ipairs(kept) do
-  for _, item in ipairs(row[3]) do redis.call('HINCRBY', item.owner, item.meter .. '.h', row[4]) end
+  for _, item in ipairs(row[3]) do
+    if item.part then
+      rolled_by(item, row[4])
+    else
+      redis.call('HINCRBY', item.owner, item.meter .. '.h', row[4])
+    end
+  end
   redis.call('HSET', holds, row[1], row[2])
   redis.call('ZADD', leases, ends, row[1])
 end

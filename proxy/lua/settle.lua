@@ -1,18 +1,19 @@
 -- settle: the request has ended; gives back its hold, takes its cost, tells the ledger.
 -- call:  Shards.settle (proxy/shards.py)
 -- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the hold
--- ARGV:  1 rid  2 kind  3 cost_ucr  4 pool (owner:meter)  5 budgets (owner:meter, by spaces)
---        6 held_ucr  7 event
+-- ARGV:  1 rid  2 kind  3 cost_ucr  4 pool (owner:meter)  5 budgets (see name_of, by spaces)
+--        6 held_ucr  7 event  8 calls  9 tokens that count
 -- reply: {OK, late} | {NOTREADY} | {DUP} | {BAD, what}
--- layout: a stream entry is r rid, k kind, c cost, p pool, b budgets, h held, l late, e event
+-- layout: a stream entry is r rid, k kind, c cost, p pool, b budgets, h held, l late, e event,
+--        q calls, n tokens
 
 local meta, holds, leases, tombs, usage = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local rid, kind, cost, pool, budgets = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local held, event = ARGV[6], ARGV[7]
+local held, event, used = ARGV[6], ARGV[7], { cost = cost, calls = ARGV[8], tokens = ARGV[9] }
 
 if redis.call('HEXISTS', meta, 'gen') == 0 then return { 'NOTREADY' } end
 if redis.call('HEXISTS', tombs, rid) == 1 then return { 'DUP' } end
-if not amount(cost) or not amount(held) then return { 'BAD', 'amount' } end
+if not (amount(cost) and amount(held) and amount(used.calls) and amount(used.tokens)) then return { 'BAD', 'amount' } end
 redis.call('XLEN', usage)
 redis.call('ZSCORE', leases, rid)
 
@@ -25,10 +26,10 @@ local late = '1'
 redis.call('HSET', tombs, rid, '1')
 if hold then
   late = '0'
-  end_hold(hold, cost)
+  end_hold(hold, used)
   redis.call('HDEL', holds, rid)
   redis.call('ZREM', leases, rid)
 end
 redis.call('XADD', usage, '*', 'r', rid, 'k', kind, 'c', cost, 'p', pool,
-  'b', budgets, 'h', held, 'l', late, 'e', event)
+  'b', budgets, 'h', held, 'l', late, 'e', event, 'q', used.calls, 'n', used.tokens)
 return { 'OK', late }

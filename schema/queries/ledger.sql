@@ -63,11 +63,11 @@ SELECT credits - debits AS balance FROM account WHERE id = $1
 SELECT a.credits - a.debits AS balance FROM account a WHERE a.kind = 'pool' AND a.owner = $1
 
 -- name: outbox_redis_add
-INSERT INTO outbox_redis (shard, seq, owner, field, delta, ref)
-SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+INSERT INTO outbox_redis (shard, seq, owner, field, delta, window_start, ref)
+SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[])
 
 -- name: outbox_redis_next
-SELECT seq, owner, field, delta FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
+SELECT seq, owner, field, delta, window_start FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
 
 -- name: outbox_redis_prune
 DELETE FROM outbox_redis WHERE shard = $1 AND seq <= $2 AND at < now() - interval '7 days'
@@ -120,24 +120,20 @@ SELECT shard, owner, credits - debits AS balance FROM account
 WHERE kind = 'pool' AND shard = ANY($1::smallint[])
 
 -- name: meter_use_of_shards
-SELECT shard, owner, used FROM meter_use WHERE shard = ANY($1::smallint[])
+SELECT shard, owner, unit, window_start, used FROM meter_use_open WHERE shard = ANY($1::smallint[])
 
 -- name: budgets_of_shards
 -- Those that were used, and those that have a limit and no use yet.
-WITH limited AS (
-  SELECT o.shard, 'k:' || k.kid || ':bud' AS owner FROM api_key k JOIN organisation o ON o.id = k.organisation
-  WHERE k.budget_ucr IS NOT NULL
-  UNION SELECT shard, 'o:' || id || ':bud' FROM organisation WHERE budget_ucr IS NOT NULL
-  UNION SELECT o.shard, 'w:u:' || m.person || ':bud' FROM membership m JOIN organisation o ON o.id = m.organisation
-  WHERE m.budget_ucr IS NOT NULL)
-SELECT coalesce(u.shard, l.shard) AS shard, coalesce(u.owner, l.owner) AS owner, coalesce(u.used, 0) AS used
-FROM meter_use u FULL JOIN limited l ON l.shard = u.shard AND l.owner = u.owner
+SELECT coalesce(u.shard, l.shard) AS shard, coalesce(u.owner, l.owner) AS owner, coalesce(u.unit, l.unit) AS unit,
+       coalesce(u.window_start, 0) AS window_start, coalesce(u.used, 0) AS used
+FROM meter_use_open u FULL JOIN meter_limited l ON l.shard = u.shard AND l.owner = u.owner
 WHERE coalesce(u.shard, l.shard) = ANY($1::smallint[])
 
 -- name: meter_use_add
-INSERT INTO meter_use AS m (shard, owner, used)
-SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[]) AS u (shard, owner, used) ORDER BY shard, owner
-ON CONFLICT (shard, owner) DO UPDATE SET used = m.used + excluded.used
+INSERT INTO meter_use AS m (shard, owner, unit, window_start, used)
+SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+  AS u (shard, owner, unit, window_start, used) ORDER BY shard, owner, window_start
+ON CONFLICT (shard, owner, window_start) DO UPDATE SET used = m.used + excluded.used
 
 -- name: key_used
 -- Sign-ins count with their person, not as keys.
@@ -187,13 +183,16 @@ WHERE u.kind = 'settled' AND u.rid > $1
 ORDER BY u.rid LIMIT $2
 
 -- name: verify_meters
--- Budgets against the rows that counted on them; a correction that gives back counts down.
+-- Counts against the rows that they were made of; a correction that gives back counts down.
 WITH counted AS (
-  SELECT u.shard, b.owner, sum(CASE WHEN a.kind = 'pool' THEN u.cost ELSE -u.cost END) AS used
-  FROM usage_event u JOIN account a ON a.id = u.debit, unnest(u.budgets) AS b (owner)
-  GROUP BY u.shard, b.owner)
+  SELECT u.shard, split_part(b.name, '@', 1) AS owner,
+         coalesce(nullif(split_part(b.name, '@', 3), ''), '0')::bigint AS window_start,
+         sum(CASE split_part(b.name, '@', 2) WHEN 'call' THEN u.calls WHEN 'tok' THEN u.counted_tokens
+             ELSE CASE WHEN a.kind = 'pool' THEN u.cost ELSE -u.cost END END) AS used
+  FROM usage_event u JOIN account a ON a.id = u.debit, unnest(u.budgets) AS b (name)
+  GROUP BY 1, 2, 3)
 SELECT coalesce(m.owner, c.owner) AS owner, coalesce(m.used, 0) AS used, coalesce(c.used, 0)::bigint AS counted
-FROM meter_use m FULL JOIN counted c ON c.shard = m.shard AND c.owner = m.owner
+FROM meter_use m FULL JOIN counted c ON c.shard = m.shard AND c.owner = m.owner AND c.window_start = m.window_start
 WHERE coalesce(m.used, 0) <> coalesce(c.used, 0)
 LIMIT 100
 
@@ -212,7 +211,7 @@ HAVING s.outseq <> coalesce(max(o.seq), s.outseq) OR count(o.seq) <> coalesce(ma
 
 -- name: verify_waiting
 -- Rows of the outbox that Redis may not have yet; applied ones are told apart by their number.
-SELECT seq, owner, field, delta FROM outbox_redis WHERE shard = $1 ORDER BY seq DESC LIMIT 10000
+SELECT seq, owner, field, delta, window_start FROM outbox_redis WHERE shard = $1 ORDER BY seq DESC LIMIT 10000
 
 -- name: drain_enter
 -- Every drain holds this while it runs, so that they can be counted.

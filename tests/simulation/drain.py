@@ -137,7 +137,7 @@ class Drain:
         for owner, unit, figure in figures:
             name, _, meter = owner.rpartition(":")
             keys.append(AT.prefix + name.encode())
-            args += [str(len(keys)), meter, unit, str(figure)]
+            args += [str(len(keys)), meter, unit, str(figure), "0"]
         return keys, args
 
     def _resync(self, fence: str, figures: tuple[list[bytes], list[str]]) -> Steps:
@@ -207,7 +207,7 @@ class Drain:
         args = [str(self.generation), str(rows[0][0]), str(rows[-1][0])]
         for _, owner, column, delta in rows:
             name, _, meter = owner.rpartition(":")
-            args += [str(owners.index(name) + 2), f"{meter}.{column}", str(delta)]
+            args += [str(owners.index(name) + 2), f"{meter}.{column}", str(delta), "0"]
         keys = [AT.meta, *(AT.prefix + name.encode() for name in owners)]
         reply = yield from self.world.script(self.process, "adjust", keys, *args)
         assert reply[0] in (b"OK", b"GAP", b"NOTREADY"), reply

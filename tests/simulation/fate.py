@@ -207,8 +207,9 @@ class Fate:
         redis = self.world.redis
         versions = [redis.hash(name).get(b"ver", b"0") for name in (key, owner)]
         keys = [AT.meta, AT.hold, AT.lease, AT.usage, key, owner]
-        meters = [b"6", b"pool", b"pool", hold.encode()]
-        args = [b"rubbish", b"1000", *versions, b"{}", b"1000000", b"", *meters]
+        meters = [b"6", b"pool", b"pool", hold.encode(), b"", b"", b"1"]
+        named = [b"0", b"9", b""]
+        args = [b"rubbish", b"1000", *versions, b"{}", b"1000000", b"", *named, *meters]
         reply: list[bytes] = self.world.scripts.run(redis, "admit", keys, args)
         return reply
 
@@ -222,7 +223,7 @@ class Fate:
             everyone = [*BUDGETED, *map(AT.organisation, ORGANISATIONS)]
             for owners, cost in (([], b"1"), (everyone, b"-0"), (everyone, b"nan")):
                 keys = [AT.meta, AT.hold, AT.lease, AT.tomb, AT.usage, *owners]
-                args = [rid, b"settled", cost, b"", b"", b"0", b"{}"]
+                args = [rid, b"settled", cost, b"", b"", b"0", b"{}", b"1", b"0"]
                 reply = world.scripts.run(world.redis, "settle", keys, args)
                 assert reply[0] in (b"BAD", b"DUP"), f"a careless settlement was answered {reply}"
                 assert repr(world.redis.data) == before, "a refused settlement has written"

@@ -103,10 +103,11 @@ class Ledger:
         have = self.rows.setdefault(str(entry.rid), [])
         verdict = self.judge(entry, [Booked(r.phase, r.kind, r.cost) for r in have])
         owes = [(entry.owner, "b", verdict.excess)]
-        owes += [(owner, "u", -verdict.excess) for owner in entry.budgets]
+        budgets = tuple(counted.owner for counted in entry.budgets)
+        owes += [(owner, "u", -verdict.excess) for owner in budgets]
         for owner, column, delta in owes:
             owed[owner, column] = owed.get((owner, column), 0) + delta
-        for owner in entry.budgets:
+        for owner in budgets:
             self.used[owner] = self.used.get(owner, 0) + verdict.amount
         if verdict.phase is None:
             return
@@ -114,9 +115,7 @@ class Ledger:
         if verdict.amount < 0:
             debit, credit = credit, debit
         self._move(debit, credit, abs(verdict.amount))
-        row = Row(
-            verdict.phase, verdict.kind, verdict.amount, entry.cost, entry.owner, entry.budgets
-        )
+        row = Row(verdict.phase, verdict.kind, verdict.amount, entry.cost, entry.owner, budgets)
         if any(r.phase == row.phase for r in have):
             raise AssertionError(f"primary key: {entry.rid} has phase {row.phase} already")
         have.append(row)

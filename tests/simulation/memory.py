@@ -197,6 +197,14 @@ def zrangebyscore(redis: Memory, key: bytes, low: bytes, high: bytes, *limit: by
     return [member for _, member in hits[start : None if count < 0 else start + count]]
 
 
+def zcount(redis: Memory, key: bytes, low: bytes, high: bytes) -> Reply:
+    return len(zrangebyscore(redis, key, low, high))
+
+
+def zremrangebyscore(redis: Memory, key: bytes, low: bytes, high: bytes) -> Reply:
+    return zrem(redis, key, *zrangebyscore(redis, key, low, high))
+
+
 # keys -------------------------------------------------------------------------------
 
 
@@ -231,12 +239,12 @@ READS: dict[bytes, Callable[..., Reply]] = {
     **{b"HGET": hget, b"HMGET": hmget, b"HEXISTS": hexists, b"HLEN": hlen, b"HKEYS": hkeys},
     **{b"HGETALL": hgetall, b"ZSCORE": zscore, b"ZCARD": zcard, b"ZRANGEBYSCORE": zrangebyscore},
     **{b"XLEN": xlen, b"XRANGE": xrange, b"XREVRANGE": xrevrange, b"EXISTS": exists, b"TIME": time},
-    **{b"INFO": info, b"PEXPIRE": pexpire},
+    **{b"INFO": info, b"PEXPIRE": pexpire, b"ZCOUNT": zcount},
 }
 WRITES: dict[bytes, Callable[..., Reply]] = {
     **{b"HSET": hset, b"HINCRBY": hincrby, b"HDEL": hdel, b"ZADD": zadd, b"ZREM": zrem},
     **{b"XADD": xadd, b"XTRIM": xtrim, b"XSETID": xsetid, b"XGROUP": xgroup},
-    **{b"DEL": delete, b"SET": set_text},
+    **{b"DEL": delete, b"SET": set_text, b"ZREMRANGEBYSCORE": zremrangebyscore},
 }
 COMMANDS = READS | WRITES
 

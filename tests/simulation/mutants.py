@@ -50,7 +50,7 @@ def never_late(entry: Entry, booked: Sequence[Booked]) -> Verdict:
 
 
 TOMB = "redis.call('HSET', tombs, rid, '1')"
-POSITIVE = "if not (left and left - want >= 0) then"
+POSITIVE = "local fits = level.left and level.left - want >= 0"
 SCRIPTED = [
     Mutant("no tombstone", [("*", TOMB, "")]),
     Mutant(
@@ -70,7 +70,7 @@ SCRIPTED = [
                 "return string.match(text, '^-?%d+$') and tonumber(text)",
                 "return tonumber(text)",
             ),
-            ("admit", POSITIVE, "if not left or left - want < 0 then"),
+            ("admit", POSITIVE, "local fits = not (level.left and level.left - want < 0)"),
         ],
     ),
     Mutant("no zero case of neg", [("*", "if text == '0' then return text end", "")]),
@@ -87,7 +87,7 @@ SCRIPTED = [
     ),
     Mutant(
         "budgets do not count",
-        [("*", "redis.call('HINCRBY', item.owner, item.meter .. '.u', spent)", "")],
+        [("*", "redis.call('HINCRBY', item.owner, item.meter .. '.u', text)", "")],
     ),
     Mutant(
         "owners need not be declared",
@@ -95,7 +95,7 @@ SCRIPTED = [
     ),
     Mutant(
         "amounts are not checked",
-        [("settle", "if not amount(cost) or not amount(held)", "if false")],
+        [("settle", "if not (amount(cost) and amount(held) and", "if false and (true and")],
     ),
     Mutant(
         "a fence is no hindrance",
@@ -113,7 +113,7 @@ SCRIPTED = [
     ),
     Mutant(
         "a repetition of admit holds twice",
-        [("admit", "redis.call('HEXISTS', holds, rid) == 1", "false")],
+        [("admit", "redis.call('HGET', holds, rid)", "false")],
     ),
     Mutant(
         "ack keeps tombstones", [("ack", "redis.call('HDEL', tombs", "redis.call('HMGET', tombs")]

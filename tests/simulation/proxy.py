@@ -23,6 +23,7 @@ ORGANISATIONS = (str(UUID(int=1)), str(UUID(int=2)))
 POOLS = tuple(f"o:{organisation}:pool" for organisation in ORGANISATIONS)
 KEYS = {AT.key("kkkkkkkkk0"): 0, AT.key("kkkkkkkkk1"): 0, AT.key("kkkkkkkkk2"): 1}
 JOB, JOB_CEILING = AT.prefix + b"w:j:job", 500
+MADE, JOB_LIFE_MS = AT.prefix + b"w:made:o", 50_000
 BUDGETED = (*KEYS, JOB)
 
 
@@ -91,14 +92,16 @@ class Proxy:
         self, rid: str, key: bytes, noted: Noted, ceiling: str, hold: int
     ) -> Generator[int, None, bool]:
         owners = noted.owners
-        meters: list[bytes | str | int] = [6, "pool", "pool", hold, 5, "par", "slot", 1]
-        meters += [5, "bud", "ucr", hold]
+        meters: list[bytes | str | int] = [6, "pool", "pool", hold, "", "", 1]
+        meters += [5, "par", "slot", 1, "", "", 0, 5, "bud", "ucr", hold, "", "", 0]
+        named: tuple[int | str, ...] = (0, 9, "")
         if ceiling:
-            meters += [7, "bud", "ucr", hold]
+            meters += [7, "bud", "ucr", hold, "", ceiling, 0]
+            owners, named = [*owners, MADE], (1, 9, JOB_LIFE_MS)
         for _ in range(4):
             versions = [self.versions.get(owner, "0") for owner in owners[:2]]
             keys = [AT.meta, AT.hold, AT.lease, AT.usage, *owners]
-            args = (rid, LEASE_MS, *versions, noted.event, BACKLOG_MAX, ceiling, *meters)
+            args = (rid, LEASE_MS, *versions, noted.event, BACKLOG_MAX, ceiling, *named, *meters)
             try:
                 reply = yield from self.world.script(self.process, "admit", keys, *args)
             except Away:
@@ -167,7 +170,7 @@ class Proxy:
         self, rid: str, noted: Noted, usage: tuple[str, int], hold: int
     ) -> Generator[int, None, bool]:
         keys = [AT.meta, AT.hold, AT.lease, AT.tomb, AT.usage, *noted.owners]
-        args = (rid, *usage, noted.pool, noted.budgets, hold, noted.event)
+        args = (rid, *usage, noted.pool, noted.budgets, hold, noted.event, 1, 0)
         try:
             reply = yield from self.world.script(self.process, "settle", keys, *args)
         except Away:
