@@ -18,6 +18,7 @@ from proxy import keys
 from proxy.keyfile import KeyFile
 
 SESSION_BEGINS = "ses_"
+POOL, OWN = "organisation", "own"  # who pays: the organisation's pool, the member's own credits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class NewKey:
     routes: Sequence[str] | None = None
     addresses: Sequence[str] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    pay: Sequence[str] = (POOL,)  # who pays, in this order
 
 
 async def add_organisation(
@@ -65,6 +67,7 @@ async def add_key(conn: Connection, keyring: KeyFile, key: keys.Key, wanted: New
         wanted.parallel_max,
         wanted.budget_ucr,
         wanted.expires_at,
+        list(wanted.pay),
     )
 
 

@@ -138,6 +138,14 @@ class Conflict(CallerError):
     retry = False
 
 
+class CreditsTooFew(CallerError):
+    """Only {left} credits are free there: the others are spent, or held by running requests. Take
+    less, or try again when these have ended."""
+
+    status = 409
+    code = "credits_too_few"
+
+
 class HostUnknown(CallerError):
     """This Ops-Center does not answer to that host name. An administrator adds it to
     OPSCENTER_CONTROL_HOSTS."""
@@ -179,6 +187,15 @@ class DatabaseFull(OpsError):
     status = 507
     code = "database_full"
     retry_after_s = 30
+
+
+class RedisAway(OpsError):
+    """Redis does not answer just now or is being filled, so nothing was moved. Try again in a
+    moment; `opscenter doctor` shows what is wrong."""
+
+    status = 503
+    code = "redis_unavailable"
+    retry_after_s = 2
 
 
 class AuditUnavailable(OpsError):

@@ -93,9 +93,9 @@ class Admission:
                     return ticket(answer)
                 case Limited(nth, level):
                     less = None
-                    if meters[nth].unit in ("pool", "ucr") and lowered_to is None:
+                    if meters[nth].unit in ("pool", "ucr"):
                         less = lowered(call, model, price, level.left)
-                    if less is None:
+                    if less is None or less.amount_ucr >= hold.amount_ucr:
                         raise limit_error(meters[nth], amounts[nth], level, self._now_ms)
                     hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
                 case OtherCeiling(ceiling):

@@ -107,5 +107,5 @@ def _meter(
         limit=limit,
         window=None if window is None else Window(**window),
         model=more.get("model"),
-        way=1 if unit == "pool" else 0,
+        way=more.get("way", 1 if unit == "pool" else 0),
     )

@@ -32,6 +32,7 @@ class ShardKeys:
     lease: bytes
     tomb: bytes
     usage: bytes
+    out: bytes  # credits that are reserved to leave a pool
 
     def key(self, kid: str) -> bytes:
         return self.prefix + b"k:" + kid.encode()
@@ -53,7 +54,7 @@ def _load() -> dict[str, Script]:
 
 def _keys(shard: int) -> ShardKeys:
     prefix = b"{s%02d}:" % shard
-    names = (b"meta", b"hold", b"lease", b"tomb", b"usage")
+    names = (b"meta", b"hold", b"lease", b"tomb", b"usage", b"out")
     return ShardKeys(prefix, *(prefix + name for name in names))
 
 

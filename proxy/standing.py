@@ -29,7 +29,7 @@ class Gathered:
     __slots__ = ("_each", "_kept", "_key", "_meters", "_models", "_organisation")
 
     def __init__(self, key: KeyRecord, organisation: OrganisationRecord) -> None:
-        meters = organisation.meters + key.meters
+        meters = _by_way(key, organisation)
         self._key, self._organisation = key, organisation
         self._each = tuple(meter for meter in meters if meter.owner == EACH_END_USER)
         self._meters = tuple(meter for meter in meters if meter.owner != EACH_END_USER)
@@ -99,6 +99,18 @@ class Gathered:
             open_ms=windows.open_ms((meter.window for meter in meters), now_ms),
             lives=lives,
         )
+
+
+def _by_way(key: KeyRecord, organisation: OrganisationRecord) -> tuple[Meter, ...]:
+    """A key that names who pays needs no other pool. What counts on one way of payment alone
+    stands beside its pool: the script looks at one way after the other.
+    """
+    of_all = organisation.meters
+    if any(meter.unit == POOL for meter in key.meters):
+        of_all = tuple(meter for meter in of_all if meter.unit != POOL)
+    meters = of_all + key.meters
+    tied = sorted((meter for meter in meters if meter.way), key=lambda meter: meter.way)
+    return (*tied, *(meter for meter in meters if not meter.way))
 
 
 def _payment(meters: tuple[Meter, ...], texts: tuple[bytes, ...], way: int) -> Payment:

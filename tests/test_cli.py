@@ -135,7 +135,7 @@ async def test_the_story_of_a_key(cli: Command) -> None:
 
 
 async def test_the_story_of_budgets(cli: Command) -> None:
-    """Of an organisation, of a member, of a program's account; and what a model is told to be."""
+    """Of an organisation, of a program's account, a member's share; what a model is told to be."""
     assert (await cli("org", "create", "Acme")).code == 0
     limits = ("--parallel", "50", "--budget", "1000")
     edited = (await cli("org", "edit", "Acme", *limits, "--json")).json
@@ -143,7 +143,7 @@ async def test_the_story_of_budgets(cli: Command) -> None:
     assert (
         await cli("user", "create", "ann@acme.test", "--org", "Acme", "--no-password")
     ).code == 0
-    member = await cli("user", "budget", "ann@acme.test", "25", "--org", "Acme")
+    member = await cli("user", "allocation", "ann@acme.test", "25", "--org", "Acme")
     assert "25.000000 in Acme" in member.out
     edited = (await cli("org", "edit", "Acme", "--budget", "none", "--json")).json
     assert edited["budget"] is None
@@ -192,6 +192,41 @@ async def test_the_story_of_limits(cli: Command) -> None:
     ]  # fmt: skip
     for words in (["add", "--per", "60s"], ["add", "--requests", "x"], ["edit", "1"]):
         assert (await cli("limit", *words)).code == 2
+
+
+async def moves(cli: Command, *words: str) -> str:
+    """What was granted a moment ago can be moved when the drain has told Redis of it."""
+    async with asyncio.timeout(WAIT_S):
+        while (moved := await cli("credits", "move", *words)).code != 0:
+            assert "credits are free" in moved.err
+    return moved.out
+
+
+async def test_the_story_of_credits_that_move(cli: Command) -> None:
+    """To an organisation, on to another, to a member of it; and a key that he pays himself."""
+    for name in ("Acme", "Beta"):
+        assert (await cli("org", "create", name)).code == 0
+    ann = ("user", "create", "ann@beta.test", "--org", "Beta", "--no-password")
+    assert (await cli(*ann)).code == 0
+    why, member = ("--reason", "r"), ("--member", "ann@beta.test")
+    assert (await cli("credits", "grant", "Acme", "25", *why)).code == 0
+    granted = await cli("credits", "grant", "Beta", "5", *why, *member, "--json")
+    assert granted.json["balance"] == "5.000000"
+    moved = await moves(cli, "10", "--from", "Acme", "--to", "Beta", *why, "--ref", "m1")
+    assert ("15.000000" in moved, "10.000000" in moved) == (True, True)
+    to_ann = ("--from", "Beta", "--to", "Beta", "--to-member", "ann@beta.test")
+    await moves(cli, "2", *to_ann, *why, "--ref", "m2")
+    found = (await cli("credits", "balance", "--org", "Beta", *member, "--json")).json
+    assert (found["remaining"], found["own"]) == ("8.000000", "7.000000")
+    refused = await cli("credits", "move", "9", "--from", "Beta", "--to", "Acme", *why)
+    assert (refused.code, "8.000000 credits are free" in refused.err) == (1, True)
+    listed = (await cli("credits", "transactions", "--org", "Beta", *member, "--json")).json
+    assert [row["amount"] for row in listed["data"]] == ["2.000000", "5.000000"]
+    made = await cli("key", "create", "a", "--user", "ann@beta.test", "--pay", "own", "--json")
+    assert made.json["pay"] == ["own"]
+    edit = ("key", "edit", made.json["id"], "--user", "ann@beta.test")
+    edited = await cli(*edit, "--pay", "own,organisation", "--json")
+    assert edited.json["pay"] == ["own", "organisation"]
 
 
 async def test_a_password_signs_in_elsewhere(cli: Command) -> None:

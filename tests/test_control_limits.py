@@ -43,31 +43,31 @@ async def test_an_organisations_budget_is_set_shown_and_taken_away(api: Stage) -
     assert (await api.patch(path, {"budget": "-1"})).status == 422
 
 
-async def test_a_members_budget_holds_for_all_keys_at_once(api: Stage) -> None:
+async def test_a_members_allocation_holds_for_all_keys_at_once(api: Stage) -> None:
     """What the proxies know of a person stands beside the records of his keys."""
     acme = await api.organisation()
     member = await api.person("developer", acme)
     person = (await member.get("/api/v1/auth/me")).json["person"]
-    path = f"{USERS}/{person}/budget"
-    shown = (await api.put(path, {"budget": "3", "organisation": acme})).json
-    assert [one["budget"] for one in shown["memberships"]] == ["3.000000"]
+    path = f"{USERS}/{person}/allocation"
+    shown = (await api.put(path, {"allocation": "3", "organisation": acme})).json
+    assert [one["allocation"] for one in shown["memberships"]] == ["3.000000"]
     assert await limit_in_redis(api, acme, f"w:u:{person}") == b"3000000"
-    await api.put(path, {"budget": "4", "organisation": acme})
+    await api.put(path, {"allocation": "4", "organisation": acme})
     assert await limit_in_redis(api, acme, f"w:u:{person}") == b"4000000"
     listed = (await api.get(f"{USERS}?organisation={acme}")).json["data"]
-    assert [one["memberships"][0]["budget"] for one in listed] == ["4.000000"]
-    shown = (await api.put(path, {"budget": None, "organisation": acme})).json
-    assert [one["budget"] for one in shown["memberships"]] == [None]
+    assert [one["memberships"][0]["allocation"] for one in listed] == ["4.000000"]
+    shown = (await api.put(path, {"allocation": None, "organisation": acme})).json
+    assert [one["allocation"] for one in shown["memberships"]] == [None]
 
 
-async def test_nobody_gives_himself_a_budget_but_an_admin(api: Stage) -> None:
+async def test_nobody_gives_himself_an_allocation_but_an_admin(api: Stage) -> None:
     acme = await api.organisation()
     moderator, admin = await api.person("moderator", acme), await api.person("admin", acme)
     for caller, status in ((moderator, 403), (admin, 200)):
         me = (await caller.get("/api/v1/auth/me")).json["person"]
-        assert (await caller.put(f"{USERS}/{me}/budget", {"budget": "9"})).status == status
+        assert (await caller.put(f"{USERS}/{me}/allocation", {"allocation": "9"})).status == status
     stranger = (await api.get("/api/v1/auth/me")).json["person"]
-    assert (await admin.put(f"{USERS}/{stranger}/budget", {"budget": "9"})).status == 404
+    assert (await admin.put(f"{USERS}/{stranger}/allocation", {"allocation": "9"})).status == 404
 
 
 async def test_a_model_is_edited_without_a_new_price(api: Stage) -> None:

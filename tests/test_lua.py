@@ -12,6 +12,7 @@ AT = SHARD_KEYS[7]
 MADE = AT.prefix + b"w:made:o"
 KEY, ORG = AT.key("kkkkkkkkkk"), AT.organisation("o")
 CORE = (AT.meta, AT.hold, AT.lease)
+OUT = (AT.meta, AT.hold, AT.out)
 ADMIT = (*CORE, AT.usage, KEY, ORG)
 SETTLE = (*CORE, AT.tomb, AT.usage, KEY, ORG)
 POOL = (6, "pool", "pool")  # index of the organisation in admit's keys, meter, unit
@@ -185,7 +186,7 @@ async def test_every_script_refuses_a_shard_without_a_generation(redis: Redis) -
     assert await run("renew", (*CORE, KEY, ORG), LEASE_MS, "r1", 4, 5, 0, 0) == [b"NOTREADY"]
     assert await run("reap", SETTLE, "r1") == [b"NOTREADY"]
     assert await run("ack", (AT.meta, AT.usage, AT.tomb), 1, "1-0", "1-1", "r1") == [b"NOTREADY"]
-    assert await run("adjust", (AT.meta, ORG), 1, 1, 1, 2, "pool.b", 5, 0) == [b"NOTREADY"]
+    assert await run("adjust", (*OUT, ORG), 1, 1, 1, 4, "pool.b", 5, 0, "") == [b"NOTREADY"]
 
 
 # settle ----------------------------------------------------------------------------
@@ -374,7 +375,8 @@ async def test_ack_forgets_what_the_ledger_has(redis: Redis) -> None:
 
 
 async def adjust(redis: Redis, first: Any, last: Any, delta: Any) -> Reply:
-    return await redis.store.run("adjust", (AT.meta, ORG), 1, first, last, 2, "pool.b", delta, 0)
+    row = (4, "pool.b", delta, 0, "")
+    return await redis.store.run("adjust", (*OUT, ORG), 1, first, last, *row)
 
 
 async def test_adjust_applies_each_row_once_and_in_order(redis: Redis) -> None:
@@ -389,6 +391,60 @@ async def test_adjust_applies_each_row_once_and_in_order(redis: Redis) -> None:
 async def test_adjust_takes_whole_amounts_alone(redis: Redis, delta: str) -> None:
     before = await redis.everything()
     assert (await adjust(redis, 1, 1, delta))[0] == b"BAD"
+    assert await redis.everything() == before
+
+
+async def reserve(redis: Redis, name: str, amount: Any) -> Reply:
+    return await redis.store.run("reserve", (*OUT, ORG), name, "pool", amount)
+
+
+async def test_a_reservation_holds_once_what_nobody_else_can_have_then(redis: Redis) -> None:
+    await redis.admit("r1", (*POOL, 300))
+    assert await reserve(redis, "a", 701) == [b"FUNDS", b"700"]
+    for _ in range(2):
+        assert await reserve(redis, "a", 600) == [b"OK", b"1"]
+    assert await redis.number(ORG, "pool.h") == 900
+    assert (await redis.admit("r2", (*POOL, 101)))[0] == b"LIMIT"
+    assert await redis.store.command("ZRANGE", AT.out, 0, -1) == [b"a"]
+
+
+@pytest.mark.parametrize("amount", ARGUMENTS_BAD)
+async def test_a_reservation_takes_amounts_of_plain_digits_alone(redis: Redis, amount: str) -> None:
+    before = await redis.everything()
+    assert (await reserve(redis, "a", amount))[0] == b"BAD"
+    assert await redis.everything() == before
+
+
+async def test_the_change_of_a_reservation_ends_it(redis: Redis) -> None:
+    """In one step: the credits are never held and taken, and never neither of both."""
+    await reserve(redis, "a", 600)
+    row = (4, "pool.b", -600, 0, "a")
+    assert await redis.store.run("adjust", (*OUT, ORG), 1, 1, 1, *row) == [b"OK"]
+    assert (await redis.number(ORG, "pool.b"), await redis.number(ORG, "pool.h")) == (400, 0)
+    assert await redis.store.command("EXISTS", AT.hold, AT.out) == 0
+
+
+async def test_a_reservation_is_given_back_once_and_by_the_newest_state_alone(
+    redis: Redis,
+) -> None:
+    """What was learned from the ledger holds only while Redis has not gone back behind it."""
+    await reserve(redis, "a", 600)
+    release = (*OUT, ORG)
+    assert await redis.store.run("release", release, "a", 1) == [b"OLDER"]
+    assert await redis.number(ORG, "pool.h") == 600
+    for _ in range(2):
+        assert await redis.store.run("release", release, "a", 0) == [b"OK"]
+    assert await redis.number(ORG, "pool.h") == 0
+    assert await redis.store.command("EXISTS", AT.hold, AT.out) == 0
+
+
+async def test_a_reservation_that_cannot_be_read_stays_and_changes_nothing(redis: Redis) -> None:
+    await reserve(redis, "a", 600)
+    await redis.store.command("HSET", ORG, "pool.h", "x")
+    before = await redis.everything()
+    row = (4, "pool.b", -600, 0, "a")
+    assert (await redis.store.run("adjust", (*OUT, ORG), 1, 1, 1, *row))[0] == b"BAD"
+    assert (await redis.store.run("release", (*OUT, ORG), "a", 0))[0] == b"BAD"
     assert await redis.everything() == before
 
 
@@ -516,8 +572,8 @@ async def test_nothing_is_admitted_while_the_ledger_is_too_far_behind(redis: Red
 
 async def test_adjust_gives_back_what_a_budget_was_used_for(redis: Redis) -> None:
     await redis.store.command("HSET", KEY, "bud.u", 70)
-    rows = (1, 1, 2, 2, "bud.u", -20, 0, 3, "pool.b", 20, 0)
-    assert await redis.store.run("adjust", (AT.meta, KEY, ORG), *rows) == [b"OK"]
+    rows = (1, 1, 2, 4, "bud.u", -20, 0, "", 5, "pool.b", 20, 0, "")
+    assert await redis.store.run("adjust", (*OUT, KEY, ORG), *rows) == [b"OK"]
     assert await redis.number(KEY, "bud.u") == 50
     assert await redis.number(ORG, "pool.b") == BALANCE + 20
 

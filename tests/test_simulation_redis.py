@@ -19,6 +19,8 @@ from tests.simulation.world import AT
 CALLS = 1_500
 OWNERS = [*KEYS, *map(AT.organisation, ORGANISATIONS)]
 CORE = [AT.meta, AT.hold, AT.lease]
+OUT = [AT.meta, AT.hold, AT.out]
+RESERVED = ("move:a", "move:b")
 RIDS = [f"r{nth}" for nth in range(8)]
 AMOUNTS = ("0", "1", "7", "300", "9000000000000000", "-0", "-5", "nan", "1.5", "01", "", "1e3")
 USUAL = AMOUNTS[:4]
@@ -139,9 +141,15 @@ def call_something(pair: Pair) -> None:
         case "adjust":
             seq = int(pair.model.hash(AT.meta).get(b"adjseq", b"0")) + rng.choice((1, 1, 2))
             delta, column = rng.choice(("5", "-5", pair.amount())), rng.choice(("pool.b", "bud.u"))
-            pair.script(
-                "adjust", [AT.meta, *OWNERS], 1, seq, seq, 5, column, delta, rng.choice((0, 0, 5))
-            )
+            ends = rng.choice(("", "", *RESERVED))
+            change = (7, column, delta, rng.choice((0, 0, 5)), ends)
+            pair.script("adjust", [*OUT, *OWNERS], 1, seq, seq, *change)
+        case "reserve":
+            outflow = rng.choice(RESERVED)
+            pair.script("reserve", [*OUT, organisation], outflow, "pool", pair.amount())
+        case "release":
+            outflow, known = rng.choice(RESERVED), rng.choice((0, 0, 900, "x"))
+            pair.script("release", [*OUT, organisation], outflow, known)
         case "resync":
             rows = [word for nth in (4, 5) for word in (nth, "pool", "pool", pair.amount(), 0)]
             keys = [AT.meta, AT.hold, AT.usage, *OWNERS[-2:]]
@@ -161,11 +169,11 @@ def call_something(pair: Pair) -> None:
         case "mend":
             for name in OWNERS:
                 pair.command("HDEL", name, "pool.b", "pool.h", "par.h", "bud.h", "bud.u")
-            pair.command("DEL", AT.hold, AT.lease)
+            pair.command("DEL", AT.hold, AT.lease, AT.out)
             fill(pair)
         case "wrong type":
             if rng.random() < 0.3:
-                name = rng.choice([*CORE, AT.tomb, AT.usage, *owners])
+                name = rng.choice([*CORE, AT.tomb, AT.usage, AT.out, *owners])
                 pair.command("DEL", name)
                 pair.command("SET", name, "rubbish")
                 call_something(pair)
@@ -173,7 +181,17 @@ def call_something(pair: Pair) -> None:
                 fill(pair)
 
 
-OTHERS = ("adjust", "resync", "publish", "compare", "rubbish", "mend", "wrong type")
+OTHERS = (
+    "adjust",
+    "reserve",
+    "release",
+    "resync",
+    "publish",
+    "compare",
+    "rubbish",
+    "mend",
+    "wrong type",
+)
 
 
 def fill(pair: Pair) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
+from control.access import POOL
 from control.errors import GrantTooHigh
 from proxy.pricing import credits_text
 
@@ -21,6 +22,7 @@ class Terms:
     budget_ucr: int | None
     expires_at: datetime | None
     rules: Sequence["Rule"] = ()
+    pay: Sequence[str] = (POOL,)
 
 
 #: Unit, window, seconds, zone, anchor, model and amount of a limit.
@@ -37,6 +39,7 @@ def terms_of(row: Mapping[str, Any]) -> Terms:
         row["budget_ucr"],
         row["expires_at"],
         [tuple(map(rule.__getitem__, RULE)) for rule in row["rules"] or ()],
+        row["pay"],
     )
 
 
@@ -47,6 +50,8 @@ def require_within(held: Terms, wanted: Terms) -> None:
         raise GrantTooHigh(why="the key that you use may not call all of these paths")
     if not _inside(wanted.addresses, held.addresses):
         raise GrantTooHigh(why="the key that you use may not be used from all of these addresses")
+    if not set(wanted.pay) <= set(held.pay):
+        raise GrantTooHigh(why=f"the key that you use is paid by {' or '.join(held.pay)} alone")
     end = held.expires_at
     if end and (wanted.expires_at is None or wanted.expires_at > end):
         raise GrantTooHigh(why=f"the key that you use ends at {end:%Y-%m-%d %H:%M}Z")

@@ -1,4 +1,4 @@
-"""Credits: given to an organisation, its balance, every movement of them."""
+"""Credits: given to an organisation or to a member of it, their balance, every movement of them."""
 
 import base64
 import uuid
@@ -26,10 +26,10 @@ from control.api.shapes import (
     Viewer,
 )
 from control.api.write import Act, Change, Done, write
-from control.auth import home, scope
+from control.auth import home, rank, scope
 from control.books import ledger
 from control.database import Connection
-from control.errors import Conflict, GrantTooHigh, Invalid, NotFound
+from control.errors import Conflict, GrantTooHigh, Invalid, NotFound, RoleMissing
 from control.money import UCR_PER_CREDIT
 from control.state import state_of
 from plugins.access import Caller
@@ -39,9 +39,13 @@ router = APIRouter(tags=["credits"])
 
 Reference = Annotated[str, Field(min_length=1, max_length=200, pattern=VISIBLE)]
 AnyOrganisation = Annotated[UUID | None, Query(description="Only for the platform's moderators.")]
+AnyUser = Annotated[UUID | None, Query(description="Another member only for moderators.")]
 
 
 class Grant(Input):
+    """Without `user` they go to the organisation's pool, else they are that member's own."""
+
+    user: UUID | None = None
     amount: CreditsIn
     reason: Text
     ref: Reference | None = None  # the cause; the same one is never booked twice
@@ -49,25 +53,32 @@ class Grant(Input):
 
 class Granted(Output):
     organisation: UUID
+    user: UUID | None
     amount: Credits
     balance: Credits
     ref: str
 
 
 class Balance(Output):
-    """Without plans there is neither a tier nor a reset; nothing is allotted to members."""
+    """Of an organisation, and of one member of it; without plans there is neither a tier nor a
+    reset."""
 
     organisation: UUID
     tier: str | None = None
-    remaining: Credits
-    allocated: Credits = 0
+    remaining: Credits  # in the organisation's pool
+    allocated: Credits  # to its members, all together
     last_reset: datetime | None = None
+    user: UUID | None
+    allocation: Credits | None  # of the pool, to this member; null: all of it
+    allocation_used: Credits | None  # as far as it is booked
+    own: Credits | None  # this member's; null: of nobody who is a member
 
 
 class Transaction(Output):
     id: str
     at: datetime
     type: str
+    pool: str  # organisation, or own: a member's
     amount: Credits
     user: UUID | None
     key: str | None
@@ -92,27 +103,43 @@ async def grant_credits(
     async def effect(conn: Connection) -> Done:
         if not await conn.fetchrow(sql.load()["organisation_show"], organisation, None):
             raise NotFound(what="organisation", listing="opscenter org list")
+        if given.user is not None:
+            await require_member(conn, organisation, given.user)
+        cause = (given.amount, ref, caller.actor)
         try:
-            balance = await ledger.grant(conn, organisation, given.amount, ref, caller.actor)
+            balance = await ledger.grant(conn, organisation, *cause, person=given.user)
         except ledger.LedgerError as problem:
             raise Conflict(why=str(problem)) from None
-        granted = Granted(organisation=organisation, amount=given.amount, balance=balance, ref=ref)
+        granted = Granted(
+            organisation=organisation,
+            user=given.user,
+            amount=given.amount,
+            balance=balance,
+            ref=ref,
+        )
         return Done(granted, 201, [Change("pool", str(organisation))])
 
     detail = {"amount": credits_text(given.amount), "reason": given.reason, "ref": ref}
+    if given.user is not None:
+        detail["user"] = str(given.user)
     act = Act("credits.grant", f"organisation:{organisation}", organisation, detail)
     return await write(request, caller, act, effect)
 
 
 @router.get("/api/v1/credits/balance")
 async def balance(
-    request: Request, caller: Viewer, organisation: AnyOrganisation = None
+    request: Request, caller: Viewer, organisation: AnyOrganisation = None, user: AnyUser = None
 ) -> Balance:
-    """What is left in the organisation's pool, as the ledger has it."""
+    """What is left in the organisation's pool, and what a member has (you, or the one you name),
+    as the ledger has it."""
+    if user not in (None, caller.person) and rank(caller.role) < rank("moderator"):
+        raise RoleMissing(needed="moderator", held=caller.role)
     async with state_of(request).pool.acquire() as conn:
-        chosen = await readable(conn, caller, organisation)
-        remaining = await ledger.balance(conn, chosen)
-    return Balance(organisation=chosen, remaining=remaining)
+        chosen, person = await readable(conn, caller, organisation), user or caller.person
+        if user is not None:
+            await require_member(conn, chosen, user)
+        row = await conn.fetchrow(sql.load()["credits_of"], chosen, person)
+    return Balance.model_validate({**dict(row or {}), "organisation": chosen, "user": person})
 
 
 @router.get("/api/v1/credits/transactions")
@@ -120,14 +147,17 @@ async def transactions(
     request: Request,
     caller: Analyst,
     organisation: AnyOrganisation = None,
+    user: Annotated[UUID | None, Query(description="Only what this member moved.")] = None,
     limit: Limit = PAGE_DEFAULT,
     cursor: Annotated[str | None, Query(max_length=300)] = None,
 ) -> Page[Transaction]:
-    """Every movement of the organisation's credits, newest first: grants, usage, refunds."""
+    """Every movement of credits of the organisation and its members, newest first: grants, usage,
+    moves, refunds."""
     place, last = _place(cursor)
     async with state_of(request).pool.acquire() as conn:
         chosen = await readable(conn, caller, organisation)
-        rows = await conn.fetch(sql.load()["transaction_page"], chosen, place, last, limit + 1)
+        page = (chosen, place, last, limit + 1, user)
+        rows = await conn.fetch(sql.load()["transaction_page"], *page)
     more = _cursor(rows[limit - 1]) if len(rows) > limit else None
     return Page(data=[_transaction(row) for row in rows[:limit]], next=more)
 
@@ -139,6 +169,11 @@ async def readable(conn: Connection, caller: Caller, organisation: UUID | None) 
     if not await conn.fetchrow(sql.load()["organisation_show"], organisation, scope(caller)):
         raise NotFound(what="organisation", listing="opscenter org list")
     return organisation
+
+
+async def require_member(conn: Connection, organisation: UUID, user: UUID) -> None:
+    if not await conn.fetchrow(sql.load()["membership_get"], organisation, user):
+        raise NotFound(what="user in this organisation", listing="opscenter user list")
 
 
 def _transaction(row: asyncpg.Record) -> Transaction:

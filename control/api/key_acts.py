@@ -60,6 +60,7 @@ async def create(
         routes=terms.routes,
         addresses=terms.addresses,
         tags=given.tags,
+        pay=terms.pay,
     )
 
     async def effect(conn: Connection) -> Done:
@@ -100,7 +101,8 @@ async def edit(
             new["budget_ucr"] = given.budget
         await _check(conn, caller, terms_of(new))
         lists = [listed(new[name]) for name in ("models", "routes", "addresses")]
-        rest = [new[name] for name in ("tags", "parallel_max", "budget_ucr", "expires_at")]
+        named = ("tags", "parallel_max", "budget_ucr", "expires_at", "pay")
+        rest = [new[name] for name in named]
         await conn.execute(sql.load()["api_key_edit"], kid, new["name"], *lists, *rest)
         return await _done(conn, person, kid)
 
@@ -225,4 +227,5 @@ def _terms(given: KeyTerms, rules: Sequence[Rule]) -> Terms:
         given.budget,
         given.expires_at,
         rules,
+        given.pay,
     )

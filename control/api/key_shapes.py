@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
@@ -37,13 +37,20 @@ def _unique(written: Sequence[str]) -> list[str]:
 ModelNames = Annotated[str, StringConstraints(pattern=MODELS)]
 Routes = Annotated[str, StringConstraints(pattern=ROUTES)]
 Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)]
+Payer = Literal["organisation", "own"]  # the organisation's pool, the member's own credits
 TagName = Annotated[str, StringConstraints(pattern=TAGS)]
 Listed = Field(min_length=1, max_length=LISTED_MAX)
 Once = AfterValidator(_unique)
+Payers = Field(min_length=1, max_length=2)
+
+
+def _the_organisation() -> list[Payer]:
+    return ["organisation"]
 
 
 class KeyTerms(Input):
-    """What a key is limited to; null: not at all. `openai/*` is all names that begin so."""
+    """What a key is limited to; null: not at all. `openai/*` is all names that begin so. Who pays:
+    the first that can."""
 
     expires_at: Future | None = None
     models: Annotated[list[ModelNames], Listed, Once] | None = None
@@ -51,6 +58,7 @@ class KeyTerms(Input):
     addresses: Annotated[list[Address], Listed, Once] | None = None
     parallel_max: Parallel | None = None
     budget: CreditsIn | None = None
+    pay: Annotated[list[Payer], Payers, Once] = Field(default_factory=_the_organisation)
     tags: dict[TagName, Label] = Field(default_factory=dict, max_length=TAGS_MAX)
 
 
@@ -89,6 +97,7 @@ class ApiKey(Output):
     parallel_max: int | None
     budget: Credits | None
     budget_used: Credits | None  # as far as it is booked
+    pay: list[str]
     tags: dict[str, str]
     status: str
     expires_at: datetime | None

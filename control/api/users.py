@@ -49,8 +49,8 @@ class NewRole(Input):
     organisation: UUID | None = None
 
 
-class NewBudget(Input):
-    budget: CreditsIn | None
+class NewShare(Input):
+    allocation: CreditsIn | None
     organisation: UUID | None = None
 
 
@@ -59,8 +59,8 @@ class UserMembership(Output):
     name: str
     role: str
     owner: bool
-    budget: Credits | None
-    budget_used: Credits | None  # as far as it is booked
+    allocation: Credits | None  # of the organisation's pool; null: all of it
+    allocation_used: Credits | None  # as far as it is booked
 
 
 class User(Output):
@@ -183,9 +183,9 @@ async def set_role(request: Request, caller: Moderator, user: UUID, given: NewRo
     return await write(request, caller, act, effect)
 
 
-@router.put("/{user}/budget", response_model=User)
-async def set_budget(request: Request, caller: Moderator, user: UUID, given: NewBudget) -> Response:
-    """What a person may spend in an organisation, over all keys; null: what the others leave."""
+@router.put("/{user}/allocation", response_model=User)
+async def allocate(request: Request, caller: Moderator, user: UUID, given: NewShare) -> Response:
+    """What a member may spend of the organisation's pool, over all keys; null: all of it."""
     organisation = _chosen(caller, given.organisation)
 
     async def effect(conn: Connection) -> Done:
@@ -195,13 +195,13 @@ async def set_budget(request: Request, caller: Moderator, user: UUID, given: New
         if held is None:
             raise _missing()
         require_above(caller, held["role"])
-        await conn.execute(query["membership_budget"], organisation, user, given.budget)
+        await conn.execute(query["membership_allocate"], organisation, user, given.allocation)
         keys = await conn.fetch(query["api_key_of_member"], organisation, user)
         changes = [Change("key", row["kid"]) for row in keys] + await sign_ins(conn, user)
         return Done(await _user(conn, caller, user), changes=changes)
 
-    detail = given.model_dump(mode="json", include={"budget"})
-    act = Act("user.budget", f"person:{user}", organisation, detail)
+    detail = given.model_dump(mode="json", include={"allocation"})
+    act = Act("user.allocation", f"person:{user}", organisation, detail)
     return await write(request, caller, act, effect)
 
 

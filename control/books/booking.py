@@ -252,11 +252,8 @@ async def _apply(conn: Connection, batch: Batch) -> None:
         await conn.execute(query["key_used"], *map(list, zip(*seen, strict=True)))
     owed = sorted((*name, delta) for name, delta in batch.owed.items() if delta)
     for shard, group in itertools.groupby(owed, key=lambda row: row[0]):
-        changes = list(group)
-        rows = [(owner, column, delta) for _, owner, column, _, delta in changes]
-        windows = [window for _, _, _, window, _ in changes]
-        reason = "drain: taken in Redis, not in the ledger"
-        await ledger.outbox(conn, shard, rows, reason, windows)
+        rows = [ledger.Change(owner, column, delta, at) for _, owner, column, at, delta in group]
+        await ledger.outbox(conn, shard, rows, "drain: taken in Redis, not in the ledger")
 
 
 def _text(sid: Cursor) -> str:

@@ -15,6 +15,7 @@ import uvloop
 from control import sql
 from control.books import drift, rebuild
 from control.books.booking import Overtaken
+from control.books.outflows import Outflows
 from control.books.publish import Publisher
 from control.books.pusher import Pusher
 from control.books.reaper import Reaper
@@ -43,7 +44,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class Drain:
-    """Four loops on one pair of servers; when one meets trouble, all begin again."""
+    """Loops on one pair of servers; when one meets trouble, all begin again."""
 
     def __init__(self, pool: Pool, redis: Store, lease_ms: int) -> None:
         self.pool = pool
@@ -54,6 +55,7 @@ class Drain:
         self.streams = Streams(pool, redis, self.generations, self.mine)
         self.pusher = Pusher(pool, redis, self.publisher, self.generations, self.mine)
         self.reaper = Reaper(redis, lease_ms, self.mine)
+        self.outflows = Outflows(pool, redis, lease_ms, self.mine)
         self._idle_s = IDLE_FIRST_S
         self._watched = 0
         self._in_trouble = False  # the round before ended because a server was away
@@ -88,7 +90,8 @@ class Drain:
                 log.info("the drain goes on")
             self._in_trouble = False
             async with asyncio.TaskGroup() as group:
-                for step in (self._drain, self._reap, self._watch_drift, self._keep_house):
+                steps = (self._drain, self._reap, self._sweep, self._watch_drift, self._keep_house)
+                for step in steps:
                     group.create_task(over.repeat(step))
                 group.create_task(over.repeat(self._push, over.wake))
                 group.create_task(self._listen(over))
@@ -118,6 +121,10 @@ class Drain:
 
     async def _reap(self) -> float:
         await self.reaper.reap_once()
+        return REAP_ROUND_S
+
+    async def _sweep(self) -> float:
+        await self.outflows.sweep_once()
         return REAP_ROUND_S
 
     async def _watch_drift(self) -> float:

@@ -15,7 +15,8 @@ from proxy.pricing import AMOUNT_MAX_UCR
 
 Cursor = tuple[int, int]  # a stream id: milliseconds and sequence
 
-_pool = re.compile(r"\{s(\d\d)\}:(o:[0-9a-f-]{36}:pool)").fullmatch
+_id = "[0-9a-f-]{36}"
+_pool = re.compile(rf"\{{s(\d\d)\}}:((?:o:{_id}|w:m:{_id}:{_id}):pool)").fullmatch
 _amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 EVENT_FIELDS = {"o": str, "k": str, "u": str, "m": str, "v": int}
 SOURCES = frozenset({"provider", "estimated", "none"})

@@ -4,7 +4,9 @@ Inflows commit here first and reach Redis by the outbox. Never calls Redis itsel
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 from uuid import UUID
 
 from control import sql
@@ -24,9 +26,29 @@ class LedgerError(ValueError):
     """A movement cannot be booked; the sentence says why."""
 
 
-def pool_owner(organisation: UUID) -> str:
-    """The organisation's pool as an account and as owner and meter in Redis."""
-    return f"o:{organisation}:pool"
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """Whose credits: an organisation's pool, or what a member of it has of his own."""
+
+    organisation: UUID
+    person: UUID | None = None
+
+    @property
+    def owner(self) -> str:
+        """As an account, and as owner and meter in Redis."""
+        if self.person is None:
+            return f"o:{self.organisation}:pool"
+        return f"w:m:{self.organisation}:{self.person}:pool"
+
+
+class Change(NamedTuple):
+    """What Redis is to learn: of which owner and meter, which field, by how much."""
+
+    owner: str
+    field: str
+    delta: int
+    window: int = 0  # when the window of a count began
+    hold: str | None = None  # the reservation that ends with it
 
 
 def transfer_id(code: str, owner: str, ref: str) -> bytes:
@@ -35,20 +57,22 @@ def transfer_id(code: str, owner: str, ref: str) -> bytes:
 
 
 async def grant(
-    conn: Connection, organisation: UUID, amount: int, ref: str, actor: str, code: str = "grant"
+    conn: Connection,
+    organisation: UUID,
+    amount: int,
+    ref: str,
+    actor: str,
+    code: str = "grant",
+    person: UUID | None = None,
 ) -> int:
     """Adds credits to a pool, in the caller's transaction; returns the balance after.
 
     The same code and ref again change nothing; with another amount they are refused.
     """
-    if not 0 < amount <= AMOUNT_MAX_UCR:
-        raise LedgerError(f"An amount lies between 1 and {AMOUNT_MAX_UCR} micro-credits.")
-    query = sql.load()
-    shard = await conn.fetchval(query["organisation_shard"], organisation)
-    if shard is None:
-        raise LedgerError("There is no such organisation.")
+    require_amount(amount)
+    query, owner = sql.load(), Purse(organisation, person).owner
+    shard = await shard_of(conn, organisation)
     await conn.fetch(query["shard_lock"], [shard])
-    owner = pool_owner(organisation)
     pool = await account(conn, "pool", shard, owner)
     house = await account(conn, HOUSE[code], shard, "")
     id = transfer_id(code, owner, ref)
@@ -60,39 +84,47 @@ async def grant(
                 f"{ref!r} was booked before with another amount; give it another ref."
             )
         return await _balance(conn, pool)
-    first, second = sorted(((pool, 0, amount), (house, amount, 0)))
+    await post(conn, house, pool, amount)
+    await outbox(conn, shard, [Change(owner, "b", amount)], f"{code}: {ref}")
+    return await _balance(conn, pool)
+
+
+async def post(conn: Connection, debit: int, credit: int, amount: int) -> None:
+    """Moves the totals of two accounts; the credited one is a pool."""
+    query = sql.load()
+    first, second = sorted(((credit, 0, amount), (debit, amount, 0)))
     await conn.fetch(query["account_lock"], [first[0], second[0]])
     await conn.execute(query["account_move"], *map(list, zip(first, second, strict=True)))
-    after = await _balance(conn, pool)
-    if after > AMOUNT_MAX_UCR:
-        raise LedgerError("The pool would hold more than an amount can be; grant less.")
-    await outbox(conn, shard, [(owner, "b", amount)], f"{code}: {ref}")
-    return after
+    if await _balance(conn, credit) > AMOUNT_MAX_UCR:
+        raise LedgerError("The pool would hold more than an amount can be; take less.")
 
 
-async def outbox(
-    conn: Connection,
-    shard: int,
-    rows: Sequence[tuple[str, str, int]],
-    ref: str,
-    windows: Sequence[int] | None = None,
-) -> None:
-    """Tells Redis of changes (owner, field, delta), numbered without a gap; the shard is locked.
-    `windows`: when each one's began, where any has one."""
+async def outbox(conn: Connection, shard: int, rows: Sequence[Change], ref: str) -> None:
+    """Tells Redis of changes, numbered without a gap; the shard is locked."""
     query, count = sql.load(), len(rows)
     last = await conn.fetchval(query["shard_outseq"], shard, count)
-    owners, columns, deltas = map(list, zip(*rows, strict=True))
+    columns = map(list, zip(*rows, strict=True))
     numbers = list(range(last - count + 1, last + 1))
     shards, refs = [shard] * count, [ref] * count
-    begun = [0] * count if windows is None else list(windows)
-    args = (shards, numbers, owners, columns, deltas, begun, refs)
-    await conn.execute(query["outbox_redis_add"], *args)
+    await conn.execute(query["outbox_redis_add"], shards, numbers, *columns, refs)
 
 
-async def balance(conn: Connection, organisation: UUID) -> int:
+def require_amount(amount: int) -> None:
+    if not 0 < amount <= AMOUNT_MAX_UCR:
+        raise LedgerError(f"An amount lies between 1 and {AMOUNT_MAX_UCR} micro-credits.")
+
+
+async def shard_of(conn: Connection, organisation: UUID) -> int:
+    shard = await conn.fetchval(sql.load()["organisation_shard"], organisation)
+    if shard is None:
+        raise LedgerError("There is no such organisation.")
+    return int(shard)
+
+
+async def balance(conn: Connection, organisation: UUID, person: UUID | None = None) -> int:
     """What the ledger says; Redis may be ahead by requests that are not booked yet."""
-    found = await conn.fetchval(sql.load()["pool_balance"], pool_owner(organisation))
-    return int(found or 0)
+    owner = Purse(organisation, person).owner
+    return int(await conn.fetchval(sql.load()["pool_balance"], organisation, owner) or 0)
 
 
 async def account(conn: Connection, kind: str, shard: int, owner: str) -> int:

@@ -14,6 +14,7 @@ log = logging.getLogger("opscenter.control.books.pusher")
 
 ROWS_PER_PUSH = 500
 RECORDS_PER_ROUND = 500
+ADJUST_OWNERS_FROM = 4  # place among KEYS
 
 
 class Pusher:
@@ -51,9 +52,10 @@ class Pusher:
         args: list[Word] = [self._generations[shard], rows[0]["seq"], rows[-1]["seq"]]
         for row in rows:
             name, _, meter = row["owner"].rpartition(":")
-            field, window = f"{meter}.{row['field']}", row["window_start"]
-            args += [owners.index(name) + 2, field, row["delta"], window]
-        keys = [at.meta, *(at.prefix + name.encode() for name in owners)]
+            field = f"{meter}.{row['field']}"
+            args += [owners.index(name) + ADJUST_OWNERS_FROM, field, row["delta"]]
+            args += [row["window_start"], row["hold"] or ""]
+        keys = [at.meta, at.hold, at.out, *(at.prefix + name.encode() for name in owners)]
         reply = await self.redis.run("adjust", keys, *args)
         if reply[0] == b"BAD":
             log.error("shard %02d: outbox rows from %d refused: %s", shard, rows[0]["seq"], reply)

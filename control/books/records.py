@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from control.access import OWN, POOL
 from control.store import Call, Command, Word
 from proxy.scripts import SHARD_KEYS
 
@@ -27,7 +28,8 @@ def key_calls(row: Row) -> list[Call]:
     owner, person, team = f"k:{row['kid']}", f"w:u:{row['person']}", f"w:t:{row['team']}"
     meters = _slots(owner, "key", row["parallel_max"]) + _budget(owner, "key", row["budget_ucr"])
     meters += _rules(owner, "key", row["rules"])
-    of_person = _budget(person, "person", row["person_budget_ucr"])
+    pay = row.get("pay") or [POOL]  # a sign-in has no choice
+    of_person = _allocation(person, row["person_budget_ucr"], pay)
     of_person += _rules(person, "person", row["person_rules"])
     of_team = _rules(team, "team", row["team_rules"])
     body = {
@@ -35,7 +37,7 @@ def key_calls(row: Row) -> list[Call]:
         "person": str(row["person"]),
         "pepper": row["pepper"],
         "models": row["models"],
-        "meters": meters + of_person + of_team,
+        "meters": _pools(row, pay) + meters + of_person + of_team,
         **{name: row[name] for name in ("routes", "addresses") if row[name] is not None},
         **_old_secret(row),
     }
@@ -101,6 +103,26 @@ def _slots(owner: str, label: str, limit: int | None) -> list[Meter]:
 
 def _budget(owner: str, label: str, limit: int | None) -> list[Meter]:
     return [] if limit is None else [[owner, "bud", "ucr", label, limit]]
+
+
+def _pools(row: Row, pay: Sequence[str]) -> list[Meter]:
+    """Who pays, in the key's order, in place of the organisation's pool."""
+    if list(pay) == [POOL]:
+        return []
+    labels = {POOL: "organisation", OWN: "person"}
+    owners = {POOL: f"o:{row['organisation']}", OWN: f"w:m:{row['organisation']}:{row['person']}"}
+    return [
+        [owners[payer], "pool", "pool", labels[payer], 0, {"way": way}]
+        for way, payer in enumerate(pay, 1)
+    ]
+
+
+def _allocation(person: str, limit: int | None, pay: Sequence[str]) -> list[Meter]:
+    """A member's part of the pool: it counts on that way of payment and on no other."""
+    if POOL not in pay:
+        return []
+    meters = _budget(person, "person", limit)
+    return meters if len(pay) == 1 else [[*m, {"way": pay.index(POOL) + 1}] for m in meters]
 
 
 def _rules(owner: str, label: str, rules: Rules | None) -> list[Meter]:

@@ -30,6 +30,7 @@ ALL = {
     "routes": "routes",
     "addresses": "addresses",
     "budget used": "budget_used",
+    "pay": "pay",
     "tags": "tags",
     "rotated": "rotated_at",
     "old until": "old_key_until",
@@ -53,6 +54,10 @@ AllowIp = Annotated[
 ]
 Parallel = Annotated[str | None, typer.Option(help="Requests at one time.")]
 Budget = Annotated[str | None, typer.Option(help="Credits that it may spend in all.")]
+Pay = Annotated[
+    list[str] | None,
+    typer.Option(help="Who pays, in this order (by commas): organisation, own."),
+]
 Tag = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, to find it by; repeat it.")]
 
 
@@ -70,6 +75,7 @@ def create(
     allow_ip: AllowIp = None,
     parallel: Parallel = None,
     budget: Budget = None,
+    pay: Pay = None,
     rpm: Annotated[str | None, typer.Option(help="Requests in any minute.")] = None,
     tpm: Annotated[str | None, typer.Option(help="Tokens in any minute.")] = None,
     budget_per: Annotated[
@@ -87,7 +93,7 @@ def create(
         raise Misused("Say once what the key is for: opscenter key create my-app.")
     here = api()
     in_all = budget if budget_per is None else None
-    wanted = _terms(expires, models, routes, allow_ip, parallel, in_all, tag)
+    wanted = _terms(expires, models, routes, allow_ip, parallel, in_all, pay, tag)
     wanted |= {"name": word or name, "limits": _limits(rpm, tpm, budget, budget_per)}
     if organisation is not None:
         if for_user is None:
@@ -128,12 +134,13 @@ def edit(
     allow_ip: AllowIp = None,
     parallel: Parallel = None,
     budget: Budget = None,
+    pay: Pay = None,
     tag: Tag = None,
     for_user: ForUser = None,
     json: Json = False,
 ) -> None:
     """Change the limits that are named, for the next request; `none` takes one away."""
-    wanted = _terms(expires, models, routes, allow_ip, parallel, budget, tag)
+    wanted = _terms(expires, models, routes, allow_ip, parallel, budget, pay, tag)
     if name is not None:
         wanted["name"] = name
     if not wanted:
@@ -185,10 +192,11 @@ def _terms(
     allow_ip: list[str] | None,
     parallel: str | None,
     budget: str | None,
+    pay: list[str] | None,
     tag: list[str] | None,
 ) -> dict[str, object]:
     """The limits that were named, as the API takes them."""
-    lists = {"models": models, "routes": routes, "addresses": allow_ip}
+    lists = {"models": models, "routes": routes, "addresses": allow_ip, "pay": pay}
     terms: dict[str, object] = {
         name: given.several(words) for name, words in lists.items() if words
     }

@@ -19,7 +19,7 @@ COLUMNS = {
     "name": "name",
     "status": "status",
     "roles": "roles",
-    "budgets": "budgets",
+    "allocations": "allocations",
     "created": "created_at",
 }
 
@@ -93,18 +93,18 @@ def role(
     _show(here.put(f"{PATH}/{user(here, who)['id']}/role", wanted), json)
 
 
-@app.command(epilog="Example: opscenter user budget ann@example.com 250 --org Acme")
-def budget(
+@app.command(epilog="Example: opscenter user allocation ann@example.com 250 --org Acme")
+def allocation(
     who: Who,
     amount: Annotated[str, typer.Argument(help="Credits in all, or `none`.")],
     organisation: Organisation = None,
     json: Json = False,
 ) -> None:
-    """Set what a person may spend in an organisation with all keys, from the next request on."""
+    """Set what a member may spend of the organisation's credits, from the next request on."""
     here = api()
     within = organisation_id(here, organisation)
-    wanted = {"budget": given.credits(amount), "organisation": within}
-    _show(here.put(f"{PATH}/{user(here, who)['id']}/budget", wanted), json)
+    wanted = {"allocation": given.credits(amount), "organisation": within}
+    _show(here.put(f"{PATH}/{user(here, who)['id']}/allocation", wanted), json)
 
 
 @app.command(epilog="Example: opscenter user suspend ann@example.com")
@@ -130,9 +130,9 @@ def password(who: Who, json: Json = False) -> None:
 
 def _row(found: Answer) -> dict[str, object]:
     roles = [f"{one['role']} in {one['name']}" for one in found["memberships"]]
-    limited = [one for one in found["memberships"] if one["budget"] is not None]
-    budgets = [f"{one['budget']} in {one['name']}" for one in limited]
-    return {**found, "roles": roles, "budgets": budgets}
+    limited = [one for one in found["memberships"] if one["allocation"] is not None]
+    allocations = [f"{one['allocation']} in {one['name']}" for one in limited]
+    return {**found, "roles": roles, "allocations": allocations}
 
 
 def _show(found: Answer, as_json: bool) -> None:

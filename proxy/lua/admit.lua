@@ -61,7 +61,7 @@ end
 
 -- ways of payment are tried in their order; one that a meter of it refuses pays nothing
 local reply, items, rolls, paying = { 'OK', '0' }, {}, {}, 0
-local way, refused, failed = '0', nil, nil
+local way, failed, refused, most = '0', nil, nil, 0
 for at = 11, #ARGV, METER do
   local owner, meter, unit = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
   local want, window, limit, of = amount(ARGV[at + 3]), ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
@@ -90,8 +90,11 @@ for at = 11, #ARGV, METER do
       items[#items + 1] = item
     else
       local room = level.width and level.left and room_at(owner, meter, level, want) or to or ''
-      refused = { 'LIMIT', digits(nth), digits(level.left or 0), level.limit, level.used or '0', level.held, room }
-      if of == '0' then return refused end
+      local left = level.left or 0
+      local no = { 'LIMIT', digits(nth), digits(left), level.limit, level.used or '0', level.held, room }
+      if of == '0' then return no end
+      -- where no way carries it, the one that has most left is told
+      if not refused or left > most then refused, most = no, left end
       for _ = 1, paying do items[#items] = nil end
       reply[nth + 2], failed, way, paying = '0', of, '0', 0
     end

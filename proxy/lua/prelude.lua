@@ -137,6 +137,14 @@ local function end_hold(hold, used)
   end
 end
 
+-- Ends a reservation: what it held is free again, or in the balance. Only after touchable().
+local function give_back(holds, name, hold)
+  for _, item in ipairs(hold.items) do
+    redis.call('HINCRBY', item.owner, item.meter .. '.h', neg(item.held))
+  end
+  redis.call('HDEL', holds, name)
+end
+
 -- What a budget is called in the stream: with its unit and the beginning of its window, but for
 -- credits without one.
 local function name_of(owner, meter, unit, from)

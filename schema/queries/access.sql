@@ -21,8 +21,8 @@ INSERT INTO membership (organisation, person, role, owner) VALUES ($1, $2, $3, $
 
 -- name: api_key_add
 INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, routes, addresses, tags,
-                     parallel_max, budget_ucr, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                     parallel_max, budget_ucr, expires_at, pay)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
 -- name: session_add
 INSERT INTO session (digest, person, expires_at) VALUES ($1, $2, now() + make_interval(hours => $3))
@@ -80,8 +80,8 @@ SELECT id, email, name, status, created_at FROM person WHERE id = $1
 SELECT id FROM person WHERE email = $1
 
 -- name: person_memberships
-SELECT o.id AS organisation, o.name, o.platform, m.role, m.owner, m.budget_ucr AS budget,
-       CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS budget_used
+SELECT o.id AS organisation, o.name, o.platform, m.role, m.owner, m.budget_ucr AS allocation,
+       CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS allocation_used
 FROM membership m JOIN organisation o ON o.id = m.organisation
 LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
 WHERE m.person = $1
@@ -99,7 +99,7 @@ FOR UPDATE OF p
 -- name: person_list
 SELECT p.id, p.email, p.name, p.status, p.service, p.created_at,
        jsonb_agg(jsonb_build_object('organisation', o.id, 'name', o.name, 'role', m.role, 'owner', m.owner,
-                                    'budget', m.budget_ucr, 'budget_used',
+                                    'allocation', m.budget_ucr, 'allocation_used',
                                     CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END)
                  ORDER BY o.name) AS memberships
 FROM person p
@@ -125,7 +125,7 @@ SELECT role, owner FROM membership WHERE organisation = $1 AND person = $2
 -- name: membership_role
 UPDATE membership SET role = $3 WHERE organisation = $1 AND person = $2
 
--- name: membership_budget
+-- name: membership_allocate
 UPDATE membership SET budget_ucr = $3 WHERE organisation = $1 AND person = $2
 
 -- name: organisation_show
@@ -181,7 +181,7 @@ SELECT count(*) FROM api_key WHERE person = $1 AND status <> 'revoked'
 
 -- name: api_key_edit
 UPDATE api_key SET name = $2, models = $3, routes = $4, addresses = $5, tags = $6, parallel_max = $7, budget_ucr = $8,
-                   expires_at = $9
+                   expires_at = $9, pay = $10
 WHERE kid = $1
 
 -- name: api_key_status

@@ -68,25 +68,48 @@ WHERE organisation = $1
 ORDER BY rid DESC, phase DESC
 LIMIT $5
 
+-- name: credits_of
+-- Of an organisation, and of a person in it.
+SELECT coalesce(p.credits - p.debits, 0) AS remaining,
+       (SELECT coalesce(sum(a.budget_ucr), 0) FROM membership a WHERE a.organisation = o.id) AS allocated,
+       m.budget_ucr AS allocation, CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS allocation_used,
+       CASE WHEN m.person IS NOT NULL THEN coalesce(w.credits - w.debits, 0) END AS own
+FROM organisation o
+LEFT JOIN membership m ON m.organisation = o.id AND m.person = $2
+LEFT JOIN account p ON p.kind = 'pool' AND p.shard = o.shard AND p.owner = 'o:' || o.id || ':pool'
+LEFT JOIN account w ON w.kind = 'pool' AND w.shard = o.shard AND w.owner = 'w:m:' || o.id || ':' || m.person || ':pool'
+LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
+WHERE o.id = $1
+
 -- name: transaction_page
--- Every movement of an organisation's credits, newest first. A request id carries its time, so both
--- kinds of movement are ordered by one place: a request's id, or the id of a movement's moment.
-SELECT place, id, at, type, amount, person, kid, provider, model, tokens, ref
+-- Every movement of the credits of an organisation and its members (of one of them, when named),
+-- newest first. A request id carries its time, so both kinds of movement are ordered by one place: a
+-- request's id, or the id of a movement's moment. A move within the organisation has two rows.
+WITH pools AS (
+  SELECT a.id, CASE WHEN a.owner LIKE 'w:m:%' THEN split_part(a.owner, ':', 4)::uuid END AS person
+  FROM account a JOIN organisation o ON o.shard = a.shard
+  WHERE o.id = $1 AND a.kind = 'pool'
+    AND (a.owner = 'o:' || o.id || ':pool' OR a.owner LIKE 'w:m:' || o.id || ':%'))
+SELECT place, id, at, type, pool, amount, person, kid, provider, model, tokens, ref
 FROM (
-  (SELECT rid_at(t.at) AS place, encode(t.id, 'hex') AS id, t.at, t.code AS type,
-          CASE WHEN t.credit = a.id THEN t.amount ELSE -t.amount END::bigint AS amount,
-          NULL::uuid AS person, NULL::text AS kid, NULL::text AS provider, NULL::text AS model,
-          NULL::jsonb AS tokens, t.ref
-   FROM account a JOIN transfer t ON a.id IN (t.credit, t.debit)
-   WHERE a.kind = 'pool' AND a.owner = 'o:' || $1::uuid::text || ':pool'
-     AND ($2::uuid IS NULL OR (rid_at(t.at), encode(t.id, 'hex')) < ($2, $3::text))
+  (SELECT * FROM (
+    SELECT rid_at(t.at) AS place, encode(t.id, 'hex') || coalesce('.' || a.person, '') AS id, t.at, t.code AS type,
+           CASE WHEN a.person IS NULL THEN 'organisation' ELSE 'own' END AS pool,
+           CASE WHEN t.credit = a.id THEN t.amount ELSE -t.amount END::bigint AS amount,
+           a.person, NULL::text AS kid, NULL::text AS provider, NULL::text AS model,
+           NULL::jsonb AS tokens, t.ref
+    FROM pools a JOIN transfer t ON a.id IN (t.credit, t.debit)
+    WHERE $5::uuid IS NULL OR a.person = $5) AS moved
+   WHERE $2::uuid IS NULL OR (place, id) < ($2, $3::text)
    ORDER BY 1 DESC, 2 DESC
    LIMIT $4)
   UNION ALL
-  (SELECT u.rid, u.rid::text || '.' || u.phase, u.at, 'usage', -u.cost::bigint,
+  (SELECT u.rid, u.rid::text || '.' || u.phase, u.at, 'usage',
+          CASE WHEN a.person IS NULL THEN 'organisation' ELSE 'own' END,
+          CASE WHEN u.debit = a.id THEN -u.cost ELSE u.cost END::bigint,
           u.person, u.kid, u.provider, u.model, u.tokens, u.reason
-   FROM usage_event u
-   WHERE u.organisation = $1 AND u.cost > 0
+   FROM usage_event u LEFT JOIN pools a ON a.id IN (u.debit, u.credit)
+   WHERE u.organisation = $1 AND u.cost > 0 AND ($5::uuid IS NULL OR u.person = $5)
      AND ($2::uuid IS NULL OR (u.rid, u.rid::text || '.' || u.phase) < ($2, $3::text))
    ORDER BY 1 DESC, 2 DESC
    LIMIT $4)

@@ -47,6 +47,17 @@ RETURNING id
 -- name: transfer_get
 SELECT t.amount, t.code, t.ref, a.owner FROM transfer t JOIN account a ON a.id = t.credit WHERE t.id = $1
 
+-- name: outflow_lock
+-- Held from before the reservation until the commit: while it is held, nobody gives the credits back.
+SELECT pg_advisory_xact_lock(hashtextextended('opscenter.outflow ' || $1, 0))
+
+-- name: outflow_try
+SELECT pg_try_advisory_xact_lock(hashtextextended('opscenter.outflow ' || $1, 0))
+
+-- name: outflow_waits
+-- Whether the reservation is booked and Redis has still to learn it.
+SELECT EXISTS (SELECT FROM outbox_redis WHERE shard = $1 AND seq > $2 AND hold = $3)
+
 -- name: account_move
 -- Totals move once per account and batch, in order of id.
 UPDATE account a SET debits = a.debits + d.debits, credits = a.credits + d.credits
@@ -60,14 +71,16 @@ SELECT id FROM account WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
 SELECT credits - debits AS balance FROM account WHERE id = $1
 
 -- name: pool_balance
-SELECT a.credits - a.debits AS balance FROM account a WHERE a.kind = 'pool' AND a.owner = $1
+SELECT a.credits - a.debits AS balance FROM organisation o
+JOIN account a ON a.kind = 'pool' AND a.shard = o.shard AND a.owner = $2
+WHERE o.id = $1
 
 -- name: outbox_redis_add
-INSERT INTO outbox_redis (shard, seq, owner, field, delta, window_start, ref)
-SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[])
+INSERT INTO outbox_redis (shard, seq, owner, field, delta, window_start, hold, ref)
+SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[])
 
 -- name: outbox_redis_next
-SELECT seq, owner, field, delta, window_start FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
+SELECT seq, owner, field, delta, window_start, hold FROM outbox_redis WHERE shard = $1 AND seq > $2 ORDER BY seq LIMIT $3
 
 -- name: outbox_redis_prune
 DELETE FROM outbox_redis WHERE shard = $1 AND seq <= $2 AND at < now() - interval '7 days'
@@ -101,10 +114,10 @@ SELECT usage_event_partitions(2)
 INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
 -- name: record_keys
-SELECT * FROM api_key_record WHERE kid = ANY($1::text[])
+SELECT r.*, k.pay FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.kid = ANY($1::text[])
 
 -- name: record_keys_of_shards
-SELECT * FROM api_key_record WHERE shard = ANY($1::smallint[])
+SELECT r.*, k.pay FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.shard = ANY($1::smallint[])
 
 -- name: record_organisations
 SELECT * FROM organisation_record WHERE id = ANY($1::uuid[])

@@ -7,7 +7,9 @@ from tests.simulation.world import AT, World
 
 def at_rest(world: World, proxies: list[Proxy]) -> bool:
     redis, ledger = world.redis.data, world.ledger
-    if any(AT.lease in redis or AT.hold in redis or proxy.journal for proxy in proxies):
+    if any(name in redis for name in (AT.lease, AT.hold, AT.out)):
+        return False
+    if any(proxy.journal for proxy in proxies):
         return False
     meta = world.redis.hash(AT.meta)
     filled = meta.get(b"gen") == b"%d" % ledger.generation and b"fenced" not in meta
@@ -32,7 +34,11 @@ def _ledger(world: World) -> None:
     for pool in POOLS:
         inflow = sum(amount for owner, amount in ledger.grants.values() if owner == pool)
         spent = sum(r.amount for rows in ledger.rows.values() for r in rows if r.owner == pool)
-        assert ledger.balance(pool) == inflow - spent, f"I2: {pool}"
+        moved = sum(
+            amount * ((target == pool) - (source == pool))
+            for source, target, amount in ledger.moves.values()
+        )
+        assert ledger.balance(pool) == inflow - spent + moved, f"I2: {pool}"
     for budget, used in ledger.used.items():
         spent = sum(r.amount for rows in ledger.rows.values() for r in rows if budget in r.budgets)
         assert used == spent, f"I2: {budget} has {used}, by rows {spent}"

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from control.books.booking import Overtaken
 from control.books.reaper import _owners as owners_of_hold
 from tests.simulation.ledger import Away, entries
+from tests.simulation.outflows import sweep
 from tests.simulation.proxy import BUDGETED, DONE, POOLS
 from tests.simulation.values import Sid, sid_text
 from tests.simulation.world import AT, LEASE_MS, Asking, Process, Steps, World
@@ -28,7 +29,7 @@ class Drain:
         """As Drain.run: prepares, then loops; any trouble begins it again."""
         self._away()
         yield from self._prepare()
-        for loop in (self._drain, self._push, self._reap):
+        for loop in (self._drain, self._push, self._reap, self._sweep):
             self.world.spawn(loop(), self.process)
 
     # prepare --------------------------------------------------------------------------
@@ -205,10 +206,11 @@ class Drain:
     def _adjust(self, rows: Sequence[tuple[int, str, str, int]]) -> Steps:
         owners = list(dict.fromkeys(owner.rpartition(":")[0] for _, owner, _, _ in rows))
         args = [str(self.generation), str(rows[0][0]), str(rows[-1][0])]
-        for _, owner, column, delta in rows:
+        for seq, owner, column, delta in rows:
             name, _, meter = owner.rpartition(":")
-            args += [str(owners.index(name) + 2), f"{meter}.{column}", str(delta), "0"]
-        keys = [AT.meta, *(AT.prefix + name.encode() for name in owners)]
+            args += [str(owners.index(name) + 4), f"{meter}.{column}", str(delta), "0"]
+            args.append(self.ledger.ends.get(seq, ""))
+        keys = [AT.meta, AT.hold, AT.out, *(AT.prefix + name.encode() for name in owners)]
         reply = yield from self.world.script(self.process, "adjust", keys, *args)
         assert reply[0] in (b"OK", b"GAP", b"NOTREADY"), reply
 
@@ -227,6 +229,11 @@ class Drain:
         owners = sorted({owner for hold in holds if hold for owner in owners_of_hold(hold)})
         keys = [AT.meta, AT.hold, AT.lease, AT.tomb, AT.usage, *owners]
         yield from self.world.script(self.process, "reap", keys, *rids)
+
+    def _sweep(self) -> Steps:
+        while True:
+            yield from sweep(self.world, self.process)
+            yield self.world.between(40, 200)
 
     def _pause(self) -> int:
         """Between reading and acting on it; sometimes it is stopped just there."""

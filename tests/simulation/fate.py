@@ -5,6 +5,7 @@ from contextlib import suppress
 from proxy.scripts import SHARD_KEYS
 from tests.simulation.drain import Drain, publish
 from tests.simulation.ledger import SHARD, Away
+from tests.simulation.outflows import move
 from tests.simulation.protocol import Chaos
 from tests.simulation.proxy import BUDGETED, KEYS, ORGANISATIONS, POOLS, Proxy
 from tests.simulation.world import AT, LEASE_MS, Process, Steps, World
@@ -23,7 +24,7 @@ FAULTS = {
     },
     **{"restart": 1.0, "lose tail": 2.0, "failover": 1.5, "wipe": 1.5, "redis away": 1.0},
     **{"revoke": 1.0, "top up": 2.0, "rubbish": 0.5, "careless": 1.0, "ambush": 4.0},
-    **{"fill anew": 0.7},
+    **{"fill anew": 0.7, "move": 2.0},
 }
 
 
@@ -40,6 +41,7 @@ class Fate:
         self.world, self.proxies, self.drains = world, proxies, drains
         self.process = Process("fate", self.life)
         self.office = Process("office", self._requests)  # of the control plane
+        self.treasury = Process("treasury", self._requests)  # likewise
         self.over = False
         self._nth = 0
 
@@ -102,6 +104,7 @@ class Fate:
     def _postgres_away(self) -> Steps:
         ledger = self.world.ledger
         ledger.up, ledger.locked_by = False, None
+        ledger.booking.clear()
         yield self.world.between(20, LEASE_MS)
         ledger.up = True
 
@@ -161,6 +164,15 @@ class Fate:
             yield self.world.between(0, 50)
             if self.world.ledger.up and self.world.ledger.locked_by is None:
                 return self.world.ledger.grant(pool, amount, ref)
+
+    def _move(self) -> Steps:
+        """Credits of one organisation for another; whoever asks may ask twice."""
+        self._nth += 1
+        source, target = self.world.rng.sample(POOLS, 2)
+        words = (f"move {self._nth}", source, target, self.world.between(1, 2_000))
+        for _ in range(1 + self.world.happens(0.5)):
+            self.world.spawn(move(self.world, self.treasury, *words), self.treasury)
+        yield 0
 
     def _revoke(self) -> Steps:
         key = self.world.rng.choice(list(KEYS))

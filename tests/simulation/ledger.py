@@ -48,6 +48,9 @@ class Ledger:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     grants: dict[str, tuple[str, int]] = field(default_factory=dict)
     outbox: list[tuple[int, str, str, int]] = field(default_factory=list)  # seq, owner, field
+    ends: dict[int, str] = field(default_factory=dict)  # seq -> reservation
+    moves: dict[str, tuple[str, str, int]] = field(default_factory=dict)  # source, target
+    booking: dict[str, object] = field(default_factory=dict)  # locks on reservations
     records: dict[bytes, Record] = field(default_factory=dict)
     unpublished: set[bytes] = field(default_factory=set)
     dead: list[str] = field(default_factory=list)
@@ -64,16 +67,27 @@ class Ledger:
 
     def grant(self, owner: str, amount: int, ref: str) -> None:
         """The same ref again changes nothing."""
-        self._check_up()
+        self.check_up()
         if ref in self.grants:
             return
         self.grants[ref] = (owner, amount)
         self._move("promo", "pool " + owner, amount)
         self._owe(owner, "b", amount)
 
+    def move(self, name: str, source: str, target: str, amount: int) -> None:
+        self.moves[name] = (source, target, amount)
+        self._move("pool " + source, "pool " + target, amount)
+        self._owe(source, "b", -amount)
+        self.ends[self.outseq] = name
+        self._owe(target, "b", amount)
+
+    def waits(self, name: str, applied: int) -> bool:
+        """Whether Redis has still to learn of what it reserved so."""
+        return any(seq > applied and ended == name for seq, ended in self.ends.items())
+
     def record(self, name: bytes, **fields: str) -> int:
         """Changes a record, raises its version and queues it."""
-        self._check_up()
+        self.check_up()
         old = self.records.get(name, Record(0, {}))
         self.records[name] = Record(old.version + 1, {**old.fields, **fields})
         self.unpublished.add(name)
@@ -83,7 +97,7 @@ class Ledger:
         self, raw: Sequence[tuple[Cursor, Mapping[bytes, bytes]]], cursor: Cursor, generation: int
     ) -> None:
         """One transaction of the drain: rows, totals, outbox, cursor."""
-        self._check_up()
+        self.check_up()
         if self.compares_cursor and cursor != self.cursor:
             raise Overtaken("cursor")
         if self.compares_generation and generation != self.generation:
@@ -128,7 +142,7 @@ class Ledger:
         self.outseq += 1
         self.outbox.append((self.outseq, owner, column, delta))
 
-    def _check_up(self) -> None:
+    def check_up(self) -> None:
         if not self.up:
             raise Away("Postgres")
 

@@ -122,6 +122,15 @@ SCRIPTED = [
     Mutant(
         "an older record overwrites a newer", [("publish", "if not (offered >= has)", "if false")]
     ),
+    Mutant(
+        "a reservation takes what is held",
+        [("reserve", "if not again and not (left and left - want >= 0) then", "if not left then")],
+    ),
+    Mutant("a reservation is made again", [("reserve", "if not again then", "if true then")]),
+    Mutant(
+        "a change leaves its reservation",
+        [("adjust", "\n  give_back(holds, name, hold)", "\n  redis.call('HDEL', holds, name)")],
+    ),
     Mutant("a revoked key is admitted", [("admit", "if k[2] ~= 'active' then", "if false then")]),
 ]
 MODELLED = [
@@ -143,6 +152,8 @@ MODELLED = [
     Mutant("unbooked budgets keep what was lost", protocol=Protocol(resets_unbooked=False)),
     Mutant("an orphan's row confirms the truth", protocol=Protocol(orphans_confirm_truths=True)),
     Mutant("nothing is reaped", protocol=Protocol(reaps=False)),
+    Mutant("gives back what is being booked", protocol=Protocol(sees_who_books=False)),
+    Mutant("gives back what Redis has to learn", protocol=Protocol(sees_what_waits=False)),
 ]
 BOOKED = [
     Mutant("dedupe by id alone", rule=by_id_alone),

@@ -20,6 +20,8 @@ class Protocol:
     resets_unbooked: bool = True  # budgets that the ledger knows nothing of
     orphans_confirm_truths: bool = False
     reaps: bool = True
+    sees_who_books: bool = True  # of the credits that leave a pool
+    sees_what_waits: bool = True
 
 
 @dataclass(slots=True)

@@ -49,6 +49,12 @@ class Truth:
         elif name == "renew" and reply[1] != b"GONE":
             self._extended(world, str(args[1]))
             self.requests[str(args[1])].noted = int(str(args[4]))
+        elif name == "reserve" and not world.doubtful:
+            left = left_of(world, keys[3])
+            assert left is None or left >= 0, f"I6: {keys[3]!r} has {left} left after it"
+        elif name == "release" and not world.doubtful:
+            applied = int(world.redis.hash(AT_META).get(b"adjseq", b"0"))
+            assert not world.ledger.waits(str(args[0]), applied), f"{args[0]} waits for its change"
         elif name == "settle" and not world.stale:
             entries = world.redis.stream(AT_USAGE)
             waiting = [fields[1] for fields in entries.fields] if entries else []
