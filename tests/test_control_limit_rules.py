@@ -77,8 +77,8 @@ async def test_a_limit_of_each_level_is_in_force_when_the_call_returns(
             {"window": {"kind": "rolling", "ms": 60_000}},
         ]
         path = f"{acme.limits}/{made.json['id']}"
-        edited = await acme.admin.patch(path, {"amount": 9, "warn_at": [95, 80, 80]})
-        assert (edited.json["amount"], edited.json["warn_at"]) == (9, [80, 95])
+        edited = await acme.admin.patch(path, {"amount": 9})
+        assert (edited.status, edited.json["amount"]) == (200, 9)
         assert (await meters(api, acme.id, owner))[-1][4] == 9
         assert (await acme.admin.delete(path)).status == 200
         assert len(await meters(api, acme.id, owner)) == 0
@@ -91,14 +91,21 @@ async def test_limits_are_listed_and_shown_as_they_were_given(acme: Acme) -> Non
     told |= {**MONTH, "amount": "250.500000", "anchor": 31}
     told |= {"level": "organisation", "subject": "", "organisation": acme.id}
     assert {name: made.json[name] for name in told} == told
+    path = f"{acme.limits}/{made.json['id']}"
+    edited = await acme.admin.patch(path, {"warn_at": [95, 80, 80]})
+    assert (edited.json["amount"], edited.json["warn_at"]) == ("250.500000", [80, 95])
     kid = await kid_of(acme.developer)
-    await acme.admin.post(acme.limits, {**CALLS, "level": "key", "subject": kid})
+    rate = (await acme.admin.post(acme.limits, {**CALLS, "level": "key", "subject": kid})).json
+    refused = await acme.admin.patch(f"{acme.limits}/{rate['id']}", {"warn_at": [80]})
+    assert (refused.status, refused.code) == (400, "invalid_value")
     listed = (await acme.moderator.get(acme.limits)).json["data"]
     assert [one["level"] for one in listed] == ["organisation", "key"]
     listed = (await acme.moderator.get(f"{acme.limits}?level=key&subject={kid}")).json["data"]
-    assert [one["unit"] for one in listed] == ["calls"]
+    assert [(one["unit"], one.pop("used")) for one in listed] == [("calls", None)]
     page = (await acme.moderator.get(f"{acme.limits}?limit=1")).json
-    assert (await acme.moderator.get(f"{acme.limits}?cursor={page['next']}")).json["data"] == listed
+    assert page["data"][0]["used"] == "0.000000"
+    rest = (await acme.moderator.get(f"{acme.limits}?cursor={page['next']}")).json["data"]
+    assert [one["id"] for one in rest] == [listed[0]["id"]]
     assert (await acme.developer.get("/api/v1/keys")).json["data"][0]["limits"] == listed
 
 
@@ -120,9 +127,10 @@ NONSENSE: list[Json] = [
     {"amount": "60"},
     {"amount": 2**63},
     {"amount": True},
-    {"warn_at": [0]},
-    {"warn_at": [101]},
-    {"warn_at": list(range(1, 10))},
+    {"warn_at": [50]},
+    {"window": "none", "seconds": None, "warn_at": [0]},
+    {"window": "none", "seconds": None, "warn_at": [101]},
+    {"window": "none", "seconds": None, "warn_at": list(range(1, 10))},
     {"by_platform": False},
 ]
 
@@ -319,6 +327,21 @@ async def test_a_key_with_limits_gives_none_that_are_wider(api: Stage, acme: Acm
         assert reply.code == "grant_too_high"
     assert (await bound.patch(path, {"amount": 59})).status == 200
     assert (await acme.admin.delete(path)).status == 200
+
+
+async def test_warnings_are_listed_page_by_page(api: Stage, acme: Acme) -> None:
+    made = (await acme.admin.post(acme.limits, {**MONTH, "level": "organisation"})).json["id"]
+    for percent in (80, 95):
+        await api.state.pool.execute(
+            "INSERT INTO limit_event (rule, organisation, owner, window_start, percent, used,"
+            " amount) VALUES ($1, $2, 'o', 0, $3, 2000000, 250500000)",
+            *(made, acme.id, percent),
+        )
+    path = f"{ORGANISATIONS}/{acme.id}/limit-events"
+    page = (await acme.moderator.get(f"{path}?limit=1")).json
+    rest = (await acme.moderator.get(f"{path}?cursor={page['next']}")).json["data"]
+    told = [(one["percent"], one["used"], one["level"]) for one in page["data"] + rest]
+    assert told == [(percent, "2.000000", "organisation") for percent in (95, 80)]
 
 
 async def test_a_repeated_call_makes_one_limit(acme: Acme) -> None:

@@ -9,7 +9,14 @@ from uuid import UUID
 import asyncpg
 
 from control import sql
-from control.api.limit_shapes import RULES_PER_SUBJECT_MAX, LimitEdit, LimitTerms, amount_of, shown
+from control.api.limit_shapes import (
+    RULES_PER_SUBJECT_MAX,
+    LimitEdit,
+    LimitTerms,
+    amount_of,
+    require_watched,
+    shown,
+)
 from control.api.write import Change, Done
 from control.auth import require_above, scope
 from control.database import Connection
@@ -71,8 +78,10 @@ async def edit(conn: Connection, caller: Caller, rule: asyncpg.Record, given: Li
         amount = _amount(rule["unit"], given.amount)
     if "warn_at" in given.model_fields_set:
         soft = given.warn_at
-    if soft and rule["unit"] == "parallel":
-        raise Invalid("warn_at", why="Requests at one time raise no warnings.")
+    try:
+        require_watched(rule["unit"], rule["window_kind"], soft)
+    except ValueError as problem:
+        raise Invalid("warn_at", why=f"This cannot be watched: {problem}.") from None
     await require_own(conn, caller, rule, amount)
     row = await conn.fetchrow(sql.load()["limit_edit"], rule["id"], amount, soft)
     assert row is not None

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, StrictInt, StringConstraints, WithJsonSchem
 
 from control.api.shapes import Field, Input, ModelId, Output
 from control.money import credits_to_ucr
+from proxy import windows
+from proxy.meters import Window
 from proxy.pricing import AMOUNT_MAX_UCR, credits_text
 
 RULES_PER_SUBJECT_MAX = 8  # each is a meter that every request reads
@@ -62,6 +64,12 @@ def amount_of(unit: str, given: int | str) -> int:
     return amount
 
 
+def require_watched(unit: str, window: str, warn_at: Sequence[int]) -> None:
+    """What starts at nothing when Redis does, and has no row, is not watched."""
+    if warn_at and (unit == "parallel" or window == "rolling"):
+        raise ValueError("requests at one time and rolling windows raise no warnings")
+
+
 class LimitTerms(Input):
     """What is limited, and in which time: `none` is for ever, `rolling` any span of `seconds`,
     the others begin at midnight of `zone` (a week on day `anchor` from Monday, 1, a month on day
@@ -87,8 +95,7 @@ class LimitTerms(Input):
             raise ValueError("`anchor` is a day of the week, 1 to 7, or of the month, 1 to 31")
         if self.unit == "parallel" and self.window != "none":
             raise ValueError("requests at one time have no window")
-        if self.unit == "parallel" and self.warn_at:
-            raise ValueError("requests at one time raise no warnings")
+        require_watched(self.unit, self.window, self.warn_at)
         amount_of(self.unit, self.amount)
         return self
 
@@ -145,6 +152,13 @@ class LimitShown(Output):
     created_at: datetime
 
 
+class LimitListed(LimitShown):
+    """With what of it is used in the window that is open now, as far as it is booked; null: it is
+    not counted in the ledger, or by each for itself."""
+
+    used: int | str | None
+
+
 class LimitEvent(Output):
     """The use of a limit has crossed one of its thresholds, once in each window."""
 
@@ -153,6 +167,7 @@ class LimitEvent(Output):
     level: str | None  # null: the limit is gone
     subject: str | None
     unit: str | None
+    end_user: str | None
     percent: int
     used: int | str
     amount: int | str
@@ -167,6 +182,28 @@ def shown(row: Row) -> LimitShown:
         "warn_at": row["soft"],
     }
     return LimitShown.model_validate({**dict(row), **named})
+
+
+def listed(row: Row, now_ms: int) -> LimitListed:
+    used = _used(row, now_ms)
+    found = None if used is None else told(row["unit"], used)
+    return LimitListed.model_construct(**shown(row).__dict__, used=found)
+
+
+def _used(row: Row, now_ms: int) -> int | None:
+    kind, level = row["window_kind"], row["level"]
+    if (
+        row["unit"] == "parallel"
+        or kind == "rolling"
+        or level == "end_user"
+        or row["shard"] is None
+    ):
+        return None
+    begun = 0
+    if kind != "none":
+        window = Window(kind, zone=row["zone"], anchor=row["anchor"] or 1)
+        begun, _ = windows.span(window, now_ms)
+    return row["used"] if row["window_start"] == begun else 0
 
 
 def event(row: Row) -> LimitEvent:

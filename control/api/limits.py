@@ -1,5 +1,6 @@
 """Limits of an organisation: of its keys, people and teams, of itself, of its end users."""
 
+import time
 from typing import Annotated
 from uuid import UUID
 
@@ -8,7 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 
 from control import sql
 from control.api import limit_acts
-from control.api.limit_shapes import LimitEdit, LimitEvent, LimitShown, LimitWanted, event, shown
+from control.api.limit_shapes import (
+    LimitEdit,
+    LimitEvent,
+    LimitListed,
+    LimitShown,
+    LimitWanted,
+    event,
+    listed,
+    shown,
+)
 from control.api.shapes import PAGE_DEFAULT, Limit, Moderator, Page, Removed
 from control.api.write import Act, Change, Done, write
 from control.database import Connection
@@ -30,13 +40,14 @@ async def list_limits(
     subject: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = PAGE_DEFAULT,
     cursor: Number = 0,
-) -> Page[LimitShown]:
+) -> Page[LimitListed]:
     """Every limit of an organisation, with those of its plan."""
     limit_acts.require_seen(caller, organisation)
     where = (organisation, None, level, subject, cursor, limit + 1)
     rows = await state_of(request).pool.fetch(sql.load()["limit_list"], *where)
     more = str(rows[limit - 1]["id"]) if len(rows) > limit else None
-    return Page(data=[shown(row) for row in rows[:limit]], next=more)
+    now_ms = int(time.time() * 1000)
+    return Page(data=[listed(row, now_ms) for row in rows[:limit]], next=more)
 
 
 @router.get("/limit-events")

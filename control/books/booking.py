@@ -13,7 +13,10 @@ from uuid import UUID
 from control import sql
 from control.books import ledger
 from control.books.entries import Cursor, Entry
+from control.books.warnings import warn
 from control.database import Connection
+
+END_USER = "w:e:"  # begins the owners that are one each
 
 
 class Overtaken(Exception):
@@ -62,6 +65,7 @@ class Batch:
     # shard, owner, field, window
     owed: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)  # key -> when, ms since 1970
+    end_users: dict[str, str] = field(default_factory=dict)  # owner -> as the request named him
 
     def move(self, account: int, debit: int, credit: int) -> None:
         totals = self.moves.setdefault(account, [0, 0])
@@ -173,6 +177,8 @@ def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int
             batch.owe(entry.shard, owner, "u", -excess, window)
         name = (entry.shard, owner, unit, window)
         batch.used[name] = batch.used.get(name, 0) + applied
+        if owner.startswith(END_USER):
+            batch.end_users[owner] = entry.event.get("e") or ""
     if verdict.phase is None:
         return
     # a correction that gives back swaps the accounts: an amount is never negative
@@ -248,6 +254,7 @@ async def _apply(conn: Connection, batch: Batch) -> None:
     used = sorted((*name, delta) for name, delta in batch.used.items() if delta)
     if used:
         await conn.execute(query["meter_use_add"], *map(list, zip(*used, strict=True)))
+        await warn(conn, used, batch.end_users)
     if seen := sorted(batch.seen.items()):
         await conn.execute(query["key_used"], *map(list, zip(*seen, strict=True)))
     owed = sorted((*name, delta) for name, delta in batch.owed.items() if delta)

@@ -21,6 +21,7 @@ COLUMNS = {
     "of": "of",
     "limit": "limit",
     "per": "per",
+    "used": "used",
     "model": "model",
     "warn at": "warn_at",
     "platform's": "by_platform",
@@ -31,6 +32,7 @@ EVENTS = {
     "at": "at",
     "limit": "limit",
     "of": "of",
+    "end user": "end_user",
     "unit": "unit",
     "percent": "percent",
     "used": "used",
@@ -252,4 +254,5 @@ def _unit(here: Api, path: str, limit: int) -> str:
 
 
 def _show(found: Answer, as_json: bool) -> None:
-    show_json(found) if as_json else show_rows(row(found), COLUMNS)
+    columns = {heading: field for heading, field in COLUMNS.items() if heading != "used"}
+    show_json(found) if as_json else show_rows(row(found), columns)

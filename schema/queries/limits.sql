@@ -5,14 +5,22 @@
 SELECT id FROM organisation WHERE id = $1 FOR SHARE
 
 -- name: limit_list
--- Those of an organisation with those of its plan, but for revoked keys; of a plan alone where $1 is null.
-SELECT * FROM limit_rule
-WHERE (organisation = $1
-       OR (level = 'plan' AND subject = coalesce($2, (SELECT plan FROM organisation WHERE id = $1))))
-  AND ($3::text IS NULL OR level = $3) AND ($4::text IS NULL OR subject = $4)
-  AND id > $5
-  AND NOT EXISTS (SELECT FROM api_key k WHERE level = 'key' AND k.kid = subject AND k.status = 'revoked')
-ORDER BY id
+-- Those of an organisation with those of its plan, but for revoked keys, each with its newest count; of a
+-- plan alone where $1 is null.
+SELECT l.*, o.shard, u.used, u.window_start
+FROM limit_rule l
+LEFT JOIN organisation o ON o.id = $1
+LEFT JOIN LATERAL (
+  SELECT used, window_start FROM meter_use m
+  WHERE m.shard = o.shard
+    AND m.owner = CASE l.level WHEN 'key' THEN 'k:' || l.subject WHEN 'person' THEN 'w:u:' || l.subject
+                  WHEN 'team' THEN 'w:t:' || l.subject ELSE 'o:' || o.id END || ':l' || l.id
+  ORDER BY window_start DESC LIMIT 1) u ON true
+WHERE (l.organisation = $1 OR (l.level = 'plan' AND l.subject = coalesce($2, o.plan)))
+  AND ($3::text IS NULL OR l.level = $3) AND ($4::text IS NULL OR l.subject = $4)
+  AND l.id > $5
+  AND NOT EXISTS (SELECT FROM api_key k WHERE l.level = 'key' AND k.kid = l.subject AND k.status = 'revoked')
+ORDER BY l.id
 LIMIT $6
 
 -- name: limit_get
@@ -50,6 +58,19 @@ SELECT * FROM limit_rule WHERE level = 'key' AND subject = $1 ORDER BY id
 SELECT k.person, m.role FROM api_key k
 JOIN membership m ON m.organisation = k.organisation AND m.person = k.person
 WHERE k.kid = $2 AND k.organisation = $1 AND k.status <> 'revoked'
+
+-- name: limit_event_add
+-- What has crossed a threshold and is not told yet. A plan's rule is of the organisation whose use it was.
+INSERT INTO limit_event (rule, organisation, owner, window_start, percent, used, amount, end_user)
+SELECT r.id, coalesce(r.organisation, split_part(m.owner, ':', 2)::uuid), m.owner, m.window_start, soft.percent,
+       m.used, r.amount, u.end_user
+FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[])
+  AS u (shard, owner, window_start, rule, end_user)
+JOIN meter_use m ON m.shard = u.shard AND m.owner = u.owner AND m.window_start = u.window_start
+JOIN limit_rule r ON r.id = u.rule, unnest(r.soft) AS soft (percent)
+WHERE m.used::numeric * 100 >= r.amount * soft.percent
+ORDER BY m.owner, r.id, soft.percent
+ON CONFLICT DO NOTHING
 
 -- name: limit_event_list
 SELECT e.*, r.level, r.subject, r.unit FROM limit_event e LEFT JOIN limit_rule r ON r.id = e.rule
