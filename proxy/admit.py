@@ -5,7 +5,7 @@ look-up, because the script is told the versions and answers STALE when one is n
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import orjson
@@ -68,7 +68,7 @@ class Admission:
             meters = standing.meters
             amounts = [_amount(meter, hold, call) for meter in meters]
             ticket = partial(
-                _ticket, call, caller, model, price, standing, context, hold, lowered_to
+                _ticket, call, caller, model, price, standing, amounts, context, hold, lowered_to
             )
 
             def release(admitted: Admitted, ticket: Ticketing = ticket) -> None:
@@ -188,6 +188,7 @@ def _ticket(
     model: Model,
     price: Price,
     standing: Standing,
+    amounts: Sequence[int],
     context: bytes,
     hold: Hold,
     lowered_to: int | None,
@@ -205,6 +206,8 @@ def _ticket(
         context=context,
         held_ucr=hold.amount_ucr,
         left_ucr=admitted.left[payment.nth],
+        left=admitted.left,
+        amounts=amounts,
         output_held=hold.output_tokens,
         lowered_to=lowered_to,
     )

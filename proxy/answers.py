@@ -2,11 +2,12 @@
 credits; every header of ours begins with `x-ops-`.
 """
 
+import time
 from functools import lru_cache
 
 import orjson
 
-from proxy import relay
+from proxy import rates, relay
 from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
 from proxy.pricing import credits_text
@@ -109,6 +110,22 @@ def cost_headers(ticket: Ticket, cost: int) -> Headers:
         (b"x-ops-cost", credits_text(cost).encode()),
         (b"x-ops-credits-left", credits_text(_left(ticket, cost)).encode()),
     ]
+
+
+def rate_headers(ticket: Ticket, tokens: int | None = None) -> Headers:
+    """What is left of limits of requests and of tokens; of a plain answer as its usage leaves it,
+    of a stream as its head goes out."""
+    standing = ticket.standing
+    if not standing.counting:
+        return []
+    spare = [0] * len(ticket.left)
+    if tokens is not None:
+        for nth in standing.counting:
+            if standing.meters[nth].unit == "tok":
+                spare[nth] = ticket.amounts[nth] - tokens
+    now_ms = time.time_ns() // 1_000_000
+    fields = rates.answered(standing, ticket.left, spare, now_ms)
+    return [(name.encode(), value.encode()) for name, value in fields]
 
 
 def hold_headers(ticket: Ticket) -> Headers:

@@ -94,12 +94,14 @@ class Flow:
         body = await relay.plain(reply, call, outcome)
         cost = cost_ucr(outcome.usage.tokens, ticket.price)
         headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
+        headers += answers.rate_headers(ticket, self.settler.counted(outcome))
         await exchange.answer(reply.answer.status, headers, body)
 
     async def _stream(
         self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
     ) -> None:
         headers = answers.headers(reply, call, outcome) + answers.hold_headers(ticket)
+        headers += answers.rate_headers(ticket)
         await exchange.head(reply.answer.status, headers)
         slices = _Slices(self, ticket, call, outcome)
         await relay.stream(reply, call, outcome, exchange, slices)

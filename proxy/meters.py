@@ -71,6 +71,7 @@ class Standing:
     windows: tuple[bytes, ...]  # of each meter, as the scripts read them
     payments: Mapping[int, Payment]  # by way
     open_ms: range  # while all of its windows are open
+    counting: tuple[int, ...] = ()  # the meters of requests and of tokens, which headers tell
     lives: tuple[int, ...] = ()  # ms, of the owners that exist because they were named
 
 

@@ -1,5 +1,6 @@
 """Which error a limit that refuses is, with what it says to people and to programs. Pure."""
 
+from proxy import rates
 from proxy.errors import (
     BudgetReached,
     InsufficientCredits,
@@ -17,6 +18,7 @@ from proxy.pricing import credits_text
 def limit_error(meter: Meter, amount: int, level: Level, now_ms: int) -> LimitError:
     problem = _sentence(meter, amount, level)
     problem.facts = {"limit": row(meter, level)}
+    problem.headers = tuple(rates.refused(meter, level, now_ms))
     if level.resets_ms is not None:
         problem.retry_after_s = max(-(-(level.resets_ms - now_ms) // 1000), 1)
     return problem

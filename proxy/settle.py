@@ -81,7 +81,7 @@ class Settler:
             ticket.held_ucr + outcome.extended_ucr,
             _event(ticket, outcome, started_ns),
             int(outcome.kind == "settled" or outcome.counts),
-            self._counted(outcome),
+            self.counted(outcome),
         )
         try:
             self._journal.used(ticket.rid, used)
@@ -191,7 +191,7 @@ class Settler:
         else:
             self._metrics.add(self._metrics.settled + ("ok", "late", "again").index(result))
 
-    def _counted(self, outcome: Outcome) -> int:
+    def counted(self, outcome: Outcome) -> int:
         """Its tokens, as limits count them."""
         tokens = outcome.usage.tokens
         cached = 0 if self._counts_cached else tokens.get("cache_read", 0)

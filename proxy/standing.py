@@ -3,7 +3,7 @@
 from dataclasses import replace
 from hashlib import blake2b
 
-from proxy import windows
+from proxy import rates, windows
 from proxy.meters import EACH_END_USER, Job, Meter, Payment, Standing
 from proxy.scripts import SHARD_KEYS
 from proxy.types import Caller, Issuer, KeyRecord, OrganisationRecord
@@ -97,6 +97,7 @@ class Gathered:
             windows=texts,
             payments={way: _payment(meters, texts, way) for way in ways},
             open_ms=windows.open_ms((meter.window for meter in meters), now_ms),
+            counting=rates.counting(meters),
             lives=lives,
         )
 

@@ -1,6 +1,6 @@
 """What crosses the borders between the six steps. Frozen, slotted."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
@@ -211,6 +211,8 @@ class Ticket:
     context: bytes  # JSON: what the ledger is told if nobody ends this request
     held_ucr: int
     left_ucr: int  # of the pool, after this hold
+    left: tuple[int, ...] = ()  # of each meter of the standing, after this hold
+    amounts: Sequence[int] = ()  # that it takes of each
     output_held: int = 0  # tokens that the hold carries; of a stream the first slice
     lowered_to: int | None = None  # tokens, when the credits did not carry the model's maximum
 
