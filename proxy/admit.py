@@ -6,6 +6,7 @@ look-up, because the script is told the versions and answers STALE when one is n
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import orjson
@@ -25,6 +26,7 @@ from proxy.rules import forbidden
 from proxy.settings import Settings
 from proxy.shards import Shards
 from proxy.shown import ShownTokens
+from proxy.standing import job_owner
 from proxy.tries import Tries
 from proxy.types import Call, Caller, Model, Price, Ticket
 
@@ -61,6 +63,8 @@ class Admission:
     async def admit(self, call: Call, caller: Caller, model: Model, price: Price) -> Ticket:
         """Takes the holds of this call, all or none."""
         caller = await self._permitted(caller, call, model)
+        if call.job is not None and call.job.ceiling_ucr is None:
+            call = replace(call, job=await self._with_ceiling(call.job, caller))
         hold = hold_of(call, model, price, self._settings)
         context, lowered_to = self._context(call, caller, model, price), None
         for _ in range(ADMIT_TRIES):
@@ -143,6 +147,15 @@ class Admission:
 
     def _set_clock(self, now_ms: int) -> None:
         self._behind_ms = now_ms - time.time_ns() // 1_000_000
+
+    async def _with_ceiling(self, job: Job, caller: Caller) -> Job:
+        """The first ceiling of a job stands, also for requests that do not name it again."""
+        owner = job_owner(caller.key.shard, caller.organisation.id, job)
+        try:
+            return Job(job.id, await self._shards.ceiling(owner))
+        except RedisDown:
+            self._metrics.add(self._metrics.redis_failures)
+            raise NotReady from None
 
     async def _permitted(self, caller: Caller, call: Call, model: Model) -> Caller:
         """What is remembered refuses nobody: a limit may have been taken away."""

@@ -143,6 +143,11 @@ class Shards:
         name = SHARD_KEYS[shard].organisation(id)
         return record(*await self.pipe.execute(b"HMGET", name, b"ver", b"st", b"body"))
 
+    async def ceiling(self, job: bytes) -> int | None:
+        """That the job has by now."""
+        found = await self.pipe.execute(b"HGET", job, b"bud.l")
+        return None if found is None else int(found)
+
     async def check_filled(self) -> None:
         """RedisDown while the drain has shards to fill."""
         replies = await asyncio.gather(

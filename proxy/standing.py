@@ -23,6 +23,11 @@ def caller_of(
     return Caller(key, organisation, Gathered(key, organisation), digest, until_ms, issuer)
 
 
+def job_owner(shard: int, organisation: str, job: Job) -> bytes:
+    """Where a job's ceiling lies; a job belongs to one organisation."""
+    return SHARD_KEYS[shard].prefix + f"w:j:{organisation}:{job.id}".encode()
+
+
 class Gathered:
     """What one caller's requests count on; remembered until a window is over."""
 
@@ -67,7 +72,7 @@ class Gathered:
             meters += tuple(replace(meter, owner=owner) for meter in each)
             lives += [END_USER_LIFE_MS] if each else []
         if job is not None and job.ceiling_ucr is not None:
-            owner = whose % b"j" + b":" + job.id.encode()
+            owner = job_owner(self._key.shard, self._organisation.id, job)
             meters += (Meter(owner, b"bud", "ucr", "job", job.ceiling_ucr),)
             lives.append(JOB_LIFE_MS)
         return self._gathered(meters, now_ms, tuple(lives), whose % b"made" if lives else b"")

@@ -60,9 +60,12 @@ def ucr(credits: str) -> int:
 
 
 async def first_ceiling_stands(here: Fleet) -> None:
-    """Another value is an error, on every worker; another job and no job are not concerned."""
+    """Another value is an error, on every worker, and naming none is no way around it; another job
+    and no job are not concerned."""
     more = {**JOB, "x-job-max-cost": "100000"}
     answers = await here.many(8, CENT, headers=more, **TEN_TOKENS)
     assert answers == {"409 job_ceiling_differs": 8}
-    for headers in ({**more, "x-job-id": "run-2"}, {}):
+    answers = await here.many(8, CENT, headers={"x-job-id": "run-1"}, **TEN_TOKENS)
+    assert answers == {"402 job_ceiling_reached": 8}
+    for headers in ({**more, "x-job-id": "run-2"}, {"x-job-id": "run-3"}, {}):
         assert await here.many(2, CENT, headers=headers, **TEN_TOKENS) == {"200": 2}
