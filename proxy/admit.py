@@ -12,7 +12,7 @@ from functools import partial
 import orjson
 
 from proxy.callers import Callers
-from proxy.errors import JobCeilingDiffers, NotReady
+from proxy.errors import InsufficientCredits, JobCeilingDiffers, NotReady, OpsError
 from proxy.hold import Hold, hold_of, lowered, names_maximum
 from proxy.keyfile import KeyFile
 from proxy.meters import UNKNOWN, Job, Level, Meter, Standing
@@ -140,6 +140,20 @@ class Admission:
                 case _:
                     return list(zip(standing.meters, answer, strict=True))
         raise NotReady
+
+    async def ended(self, ticket: Ticket, call: Call, extra_ucr: int) -> OpsError:
+        """Which limit does not carry what a running stream needs, as it stands a moment later."""
+        own = {(meter.owner, meter.name) for meter in ticket.standing.meters}
+        ways = (0, ticket.standing.meters[ticket.payment.nth].way)
+        try:
+            rows = await self.levels(ticket.caller, call.job, call.client)
+        except OpsError:  # what ends the stream is the limit, whatever came after it
+            rows = []
+        for meter, level in rows:
+            counts = (meter.owner, meter.name) in own and meter.way in ways
+            if counts and meter.unit in ("pool", "ucr") and level.left < extra_ucr:
+                return limit_error(meter, extra_ucr, level, self._now_ms)
+        return InsufficientCredits(needed=credits_text(extra_ucr), left="less")
 
     @property
     def _now_ms(self) -> int:

@@ -17,7 +17,7 @@ from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
 from proxy.hold import allowed, output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
-from proxy.pricing import cost_ucr, credits_text, worst_ucr
+from proxy.pricing import cost_ucr, worst_ucr
 from proxy.relay import Downstream
 from proxy.settings import Settings
 from proxy.settle import Settler
@@ -141,10 +141,6 @@ class _Slices:
         self._most = output_max(call, ticket.model)
         self._look_ahead()
 
-    @property
-    def next_text(self) -> str:
-        return credits_text(worst_ucr(0, self._next, self._request[0].price))
-
     async def more(self) -> bool:
         """Asked early; who is refused then uses up what he holds before he is asked again."""
         is_last_word = self.reach >= self._held
@@ -160,6 +156,11 @@ class _Slices:
         else:
             self.reach = self._held
         return extended or not is_last_word
+
+    async def refusal(self) -> OpsError:
+        ticket, call, _ = self._request
+        extra = worst_ucr(0, self._next, ticket.price)
+        return await self._flow.admission.ended(ticket, call, extra)
 
     @property
     def _next(self) -> int:

@@ -11,7 +11,7 @@ import orjson
 
 from proxy import sse
 from proxy.delivered import Delivered, last_frame
-from proxy.errors import InsufficientCredits, UpstreamBroken
+from proxy.errors import OpsError, UpstreamBroken
 from proxy.types import Call, Outcome, Usage
 from proxy.upstream import Reply
 
@@ -58,12 +58,11 @@ class Slices(Protocol):
 
     reach: int  # tokens; beyond it the next slice has to be held
 
-    @property
-    def next_text(self) -> str:
-        """What the next slice may cost, in credits."""
-
     async def more(self) -> bool:
-        """Holds the next slice; False where the credits do not carry it."""
+        """Holds the next slice; False where a limit does not carry it."""
+
+    async def refusal(self) -> OpsError:
+        """Which one."""
 
 
 async def plain(reply: Reply, call: Call, outcome: Outcome) -> bytes:
@@ -122,7 +121,7 @@ async def _hold_more(slices: Slices, count: Delivered, down: Begun) -> None:
         if not await slices.more():
             # cut cleanly: a last frame that says so, then the error
             await down.chunk(last_frame(count.first))
-            raise InsufficientCredits(needed=slices.next_text, left="less")
+            raise await slices.refusal()
 
 
 def _too_long(call: Call, limit: int) -> UpstreamBroken:

@@ -83,6 +83,26 @@ async def test_a_stream_whose_credits_end_is_cut_cleanly(
     assert (await stage.pool_in_redis())["h"] == 0
 
 
+@pytest.mark.parametrize(
+    ("of", "code"), [("job", "job_ceiling_reached"), ("key", "budget_reached")]
+)
+async def test_a_stream_that_another_limit_ends_says_which(
+    stage: DoorStage, fake: FakeUpstream, of: str, code: str
+) -> None:
+    """With the row of that limit, as a refusal before the first byte has it."""
+    model = await stage.add_model("mock/long", LONG + "&chunk_ms=1", rates=RATES)
+    job = {"x-job-id": "run-1", "x-job-max-cost": "0.15"} if of == "job" else {}
+    key = await stage.new_key(budget_ucr=150_000 if of == "key" else 10**9)
+    answer = await stage.chat({**HELLO, "model": model, "stream": True}, key, **job)
+    error = orjson.loads(answer.text.split("data: ")[-1])["error"]
+    assert (error["code"], error["docs"]) == (code, f"/errors/{code}")
+    limit = error["limit"]
+    assert (limit["of"], limit["limit"], limit["held"]) == (of, "0.150000", "0.100000")
+    await stage.quiesce()
+    [row] = await stage.usage()
+    assert row["reason"] == code
+
+
 async def test_a_stream_uses_up_what_it_holds_before_it_is_refused_more(
     stage: DoorStage, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

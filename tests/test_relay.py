@@ -75,8 +75,6 @@ class Client:
 class Slices:
     """A hold that reaches so far, and can be lengthened so often."""
 
-    next_text = "1"
-
     def __init__(self, reach: int = 10**9, step: int = 0, times: int = 0) -> None:
         self.reach, self._step, self.times = reach, step, times
 
@@ -84,6 +82,9 @@ class Slices:
         self.times -= 1
         self.reach += self._step
         return self.times >= 0
+
+    async def refusal(self) -> OpsError:
+        return InsufficientCredits(needed="1", left="less")
 
 
 def call(wanted: bool = True) -> Call:

@@ -12,7 +12,8 @@ from bench.chaos.seen import Ledger, Row
 from bench.chaos.truth import Bill, Truth
 
 #: Why a request may be estimated, or free, although its provider finished it and told its usage.
-CLIENT_ENDED = frozenset({"client_gone", "insufficient_credits"})
+LIMITS = frozenset({"insufficient_credits", "budget_reached", "job_ceiling_reached"})
+CLIENT_ENDED = LIMITS | {"client_gone"}
 KILLERS = ("kill-worker", "kill-set", "kill-supervisor", "worker-died")
 LIFE_S = 45.0  # the longest that a request lives in a run, clients' patience included
 
