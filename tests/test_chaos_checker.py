@@ -430,6 +430,10 @@ async def test_what_has_an_explanation_passes(scene: Scene) -> None:
 
 async def test_budgets_that_agree_pass(scene: Scene) -> None:
     fields: Fields = {"bud.l": 10**12, "bud.u": COST * REQUESTS, "bud.h": 0}
-    for owner in (scene.owner, "{s05}:k:" + KID, f"{{s05}}:w:u:{scene.organisation}"):
+    for owner in (
+        scene.owner,
+        "{s05}:k:" + KID,
+        f"{{s05}}:w:m:{scene.organisation}:{scene.organisation}",
+    ):
         await scene.redis.hset(owner, mapping=fields)
     assert await scene.differences() == set()

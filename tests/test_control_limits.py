@@ -51,13 +51,34 @@ async def test_a_members_allocation_holds_for_all_keys_at_once(api: Stage) -> No
     path = f"{USERS}/{person}/allocation"
     shown = (await api.put(path, {"allocation": "3", "organisation": acme})).json
     assert [one["allocation"] for one in shown["memberships"]] == ["3.000000"]
-    assert await limit_in_redis(api, acme, f"w:u:{person}") == b"3000000"
+    assert await limit_in_redis(api, acme, f"w:m:{acme}:{person}") == b"3000000"
     await api.put(path, {"allocation": "4", "organisation": acme})
-    assert await limit_in_redis(api, acme, f"w:u:{person}") == b"4000000"
+    assert await limit_in_redis(api, acme, f"w:m:{acme}:{person}") == b"4000000"
     listed = (await api.get(f"{USERS}?organisation={acme}")).json["data"]
     assert [one["memberships"][0]["allocation"] for one in listed] == ["4.000000"]
     shown = (await api.put(path, {"allocation": None, "organisation": acme})).json
     assert [one["allocation"] for one in shown["memberships"]] == [None]
+
+
+async def test_a_person_has_another_allocation_in_each_organisation(api: Stage) -> None:
+    """Also where both lie in one shard: neither counts, limits nor hides the other's."""
+    acme = await api.organisation()
+    born = "SELECT nextval('organisation_birth') FROM generate_series(1, 63)"
+    await api.state.pool.execute(born)
+    beta = await api.organisation("Beta")
+    query = "SELECT count(DISTINCT shard) FROM organisation WHERE id = ANY($1::uuid[])"
+    assert await api.state.pool.fetchval(query, [acme, beta]) == 1
+    wanted = {"email": "ann@acme.test", "role": "developer", "password": False}
+    for one in (acme, beta):
+        made = (await api.at_home.post(USERS, wanted | {"organisation": one})).json
+        key = {"name": "k", "organisation": one}
+        await api.at_home.post(f"{USERS}/{made['id']}/api-keys", key)
+    path = f"{USERS}/{made['id']}/allocation"
+    for amount in ("7", "8", "9"):
+        await api.put(path, {"allocation": amount, "organisation": beta})
+    await api.put(path, {"allocation": "3", "organisation": acme})
+    assert await limit_in_redis(api, acme, f"w:m:{acme}:{made['id']}") == b"3000000"
+    assert await limit_in_redis(api, beta, f"w:m:{beta}:{made['id']}") == b"9000000"
 
 
 async def test_nobody_gives_himself_an_allocation_but_an_admin(api: Stage) -> None:

@@ -96,7 +96,7 @@ async def test_rules_of_every_level_stand_in_the_records(acme: Acme) -> None:
     assert await acme.meters(f"k:{acme.kid}") == [
         [f"k:{acme.kid}", f"l{of_key}", "call", "key", 5,
          {"window": {"kind": "rolling", "ms": 60_000}}],
-        [f"w:u:{acme.person}", f"l{of_person}", "tok", "person", 5,
+        [f"w:m:{acme.id}:{acme.person}", f"l{of_person}", "tok", "person", 5,
          {"window": {"kind": "day", "zone": "Europe/Berlin"}}],
         [f"w:t:{acme.team}", f"l{of_team}", "ucr", "team", 5,
          {"window": {"kind": "week", "zone": "UTC", "anchor": 7}}],
@@ -108,7 +108,7 @@ async def test_rules_of_every_level_stand_in_the_records(acme: Acme) -> None:
          {"window": {"kind": "month", "zone": "UTC", "anchor": 31}}],
         ["e", f"l{each}", "ucr", "end_user", 5, {"model": "ops/echo"}],
     ]  # fmt: skip
-    limits = {f"k:{acme.kid}": [of_key], f"w:u:{acme.person}": [of_person]}
+    limits = {f"k:{acme.kid}": [of_key], f"w:m:{acme.id}:{acme.person}": [of_person]}
     limits |= {f"w:t:{acme.team}": [of_team], f"o:{acme.id}": [of_all, of_plan]}
     for owner, rules in limits.items():
         fields = await acme.hash(owner)

@@ -185,7 +185,7 @@ async def test_an_allocation_limits_the_pool_and_not_ones_own(
     assert await ask(stage, key) in NOBODY_PAYS
     await payers.rest()
     assert [payer for payer, _ in await payers.paid()] == ["organisation"] * 2 + ["own"] * 2
-    used = await stage.pool.fetchval("SELECT used FROM meter_use WHERE owner LIKE 'w:u:%:bud'")
+    used = await stage.pool.fetchval("SELECT used FROM meter_use WHERE owner LIKE 'w:m:%:bud'")
     assert used == 2 * TEN
     await payers.allocate(3 * TEN)
     assert await ask(stage, key) == "200"

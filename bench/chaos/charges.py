@@ -35,7 +35,8 @@ def used(ledger: Ledger) -> dict[tuple[int, str], int]:
     for rows in ledger.rows.values():
         cost = cost_of(rows, ledger)
         one = rows[0]
-        owners = [f"k:{one.kid}", f"o:{one.organisation}", f"w:u:{one.person}"]
+        member = f"w:m:{one.organisation}:{one.person}"
+        owners = [f"k:{one.kid}", f"o:{one.organisation}", member]
         if one.job:
             owners.append(f"w:j:{one.organisation}:{one.job}")
         for owner in owners:

@@ -25,7 +25,8 @@ UNITS = {"calls": "call", "tokens": "tok", "credits": "ucr", "parallel": "slot"}
 def key_calls(row: Row) -> list[Call]:
     """The record of a key or a sign-in, and before it the limits of the others that it names."""
     prefix = SHARD_KEYS[row["shard"]].prefix
-    owner, person, team = f"k:{row['kid']}", f"w:u:{row['person']}", f"w:t:{row['team']}"
+    owner, team = f"k:{row['kid']}", f"w:t:{row['team']}"
+    person = f"w:m:{row['organisation']}:{row['person']}"
     meters = _slots(owner, "key", row["parallel_max"]) + _budget(owner, "key", row["budget_ucr"])
     meters += _rules(owner, "key", row["rules"])
     pay = row.get("pay") or [POOL]  # a sign-in has no choice

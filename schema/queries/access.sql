@@ -83,7 +83,7 @@ SELECT id FROM person WHERE email = $1
 SELECT o.id AS organisation, o.name, o.platform, m.role, m.owner, m.budget_ucr AS allocation,
        CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS allocation_used
 FROM membership m JOIN organisation o ON o.id = m.organisation
-LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
+LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:m:' || o.id || ':' || m.person || ':bud'
 WHERE m.person = $1
 ORDER BY o.platform DESC, m.created_at, m.organisation
 
@@ -105,7 +105,7 @@ SELECT p.id, p.email, p.name, p.status, p.service, p.created_at,
 FROM person p
 JOIN membership m ON m.person = p.id
 JOIN organisation o ON o.id = m.organisation
-LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
+LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:m:' || o.id || ':' || m.person || ':bud'
 WHERE ($1::uuid IS NULL OR m.organisation = $1)
   AND ($2::text IS NULL OR position(lower($2) IN p.email) > 0 OR position(lower($2) IN lower(p.name)) > 0)
   AND ($3::text IS NULL OR p.email > $3)

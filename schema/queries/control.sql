@@ -78,7 +78,7 @@ FROM organisation o
 LEFT JOIN membership m ON m.organisation = o.id AND m.person = $2
 LEFT JOIN account p ON p.kind = 'pool' AND p.shard = o.shard AND p.owner = 'o:' || o.id || ':pool'
 LEFT JOIN account w ON w.kind = 'pool' AND w.shard = o.shard AND w.owner = 'w:m:' || o.id || ':' || m.person || ':pool'
-LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:u:' || m.person || ':bud'
+LEFT JOIN meter_use u ON u.shard = o.shard AND u.owner = 'w:m:' || o.id || ':' || m.person || ':bud'
 WHERE o.id = $1
 
 -- name: transaction_page

@@ -13,8 +13,8 @@ LEFT JOIN organisation o ON o.id = $1
 LEFT JOIN LATERAL (
   SELECT used, window_start FROM meter_use m
   WHERE m.shard = o.shard
-    AND m.owner = CASE l.level WHEN 'key' THEN 'k:' || l.subject WHEN 'person' THEN 'w:u:' || l.subject
-                  WHEN 'team' THEN 'w:t:' || l.subject ELSE 'o:' || o.id END || ':l' || l.id
+    AND m.owner = CASE l.level WHEN 'key' THEN 'k:' || l.subject
+                  WHEN 'person' THEN 'w:m:' || o.id || ':' || l.subject WHEN 'team' THEN 'w:t:' || l.subject ELSE 'o:' || o.id END || ':l' || l.id
   ORDER BY window_start DESC LIMIT 1) u ON true
 WHERE (l.organisation = $1 OR (l.level = 'plan' AND l.subject = coalesce($2, o.plan)))
   AND ($3::text IS NULL OR l.level = $3) AND ($4::text IS NULL OR l.subject = $4)
