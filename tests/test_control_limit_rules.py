@@ -120,6 +120,7 @@ NONSENSE: list[Json] = [
     {"window": "week", "seconds": None, "anchor": 8},
     {"window": "month", "seconds": None, "zone": "Mars/Olympus"},
     {"window": "month", "seconds": None, "zone": "../../etc/passwd"},
+    {"window": "month", "seconds": None, "zone": "localtime"},
     {"zone": "UTC"},
     {"unit": "parallel"},
     {"unit": "credits"},
