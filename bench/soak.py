@@ -1,11 +1,12 @@
 """Memory over a long mixed load on a whole Ops-Center: idle, after a warm-up, at the end.
 
-Of the requests 30 % are streams, 1 % bring 10 MB, 5 % meet a provider that fails, and 10 % are left
-by their client. Memory goes up and down with every large body, so the lowest of many looks is what
+Of the requests 30 % are streams, 1 in 1,000 brings 10 MB, 5 % meet a provider that fails, and 10 %
+are left by their client. Memory goes up and down with every large body, so the lowest of many looks
 is compared; the highest is told beside it. Fails when an idle worker is too large, when a worker
 grew, or when something is still held at the end; never on speed.
 
     python -m bench.soak --minutes 30
+    python -m bench.soak --requests 1000000 --connections 128 --minutes 60
 """
 
 import argparse
@@ -40,9 +41,9 @@ PRICES = {"input": "0.15", "output": "0.6", "cache_read": "0.075"}
 
 #: Kind of a request -> its share, and the upstream's model.
 KINDS = {
-    "plain": (0.64, "mock/ok?in=200&out=80&bytes=400&latency_ms=5"),
+    "plain": (0.649, "mock/ok?in=200&out=80&bytes=400&latency_ms=5"),
     "stream": (0.30, "mock/ok?in=200&out=80&chunks=20&chunk_ms=5&bytes=400"),
-    "big": (0.01, "mock/ok?in=8000&out=80&bytes=400"),
+    "big": (0.001, "mock/ok?in=8000&out=80&bytes=400"),
     "fails": (0.03, "mock/503"),
     "breaks": (0.02, "mock/truncate@3"),
 }
@@ -82,18 +83,31 @@ class Soak:
         return end / warm - 1 if warm else 0.0
 
 
-async def drive(running: stack.Stack, connections: int, seconds: float, seed: int) -> Soak:
-    """Load and samples side by side."""
+async def drive(
+    running: stack.Stack, connections: int, seconds: float, seed: int, most: int
+) -> Soak:
+    """Load and samples side by side, until the time or the requests are used up."""
     soak = Soak(idle=machine.memory_bytes(running.pid)["gateway"])
     target = Target.of(running.door_url)
     requests = {kind: target.request(running.key, _body(kind)) for kind in KINDS}
-    until = time.monotonic() + seconds
+    until = Until(time.monotonic() + seconds, most)
     async with asyncio.TaskGroup() as group:
         for nth in range(connections):
             caller = Caller(target, requests, soak, random.Random(seed * 1000 + nth))
             group.create_task(caller.call_until(until))
         group.create_task(_watch(running.pid, soak, until))
     return soak
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """When the load ends."""
+
+    second: float  # by the monotonic clock
+    requests: int
+
+    def goes_on(self, soak: Soak) -> bool:
+        return time.monotonic() < self.second and soak.requests.total() < self.requests
 
 
 class Caller:
@@ -106,9 +120,9 @@ class Caller:
         self._soak, self._chance = soak, chance
         self._client: Client | None = None
 
-    async def call_until(self, until: float) -> None:
+    async def call_until(self, until: "Until") -> None:
         shares = [share for share, _ in KINDS.values()]
-        while time.monotonic() < until:
+        while until.goes_on(self._soak):
             [kind] = self._chance.choices(list(KINDS), shares)
             leaves = self._chance.random() < LEFT_SHARE
             self._soak.requests["left" if leaves else kind] += 1
@@ -140,9 +154,9 @@ def _kind(answer: Answer) -> str:
     return f"{answer.status} {code[1].decode()}" if code else str(answer.status)
 
 
-async def _watch(pid: int, soak: Soak, until: float) -> None:
+async def _watch(pid: int, soak: Soak, until: "Until") -> None:
     started = time.monotonic()
-    while time.monotonic() < until:
+    while until.goes_on(soak):
         second = time.monotonic() - started
         soak.samples.append(Sample(second, machine.memory_bytes(pid), _files(pid)))
         await asyncio.sleep(LOOK_S)
@@ -199,7 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind, (_, upstream_model) in KINDS.items():
             stack.serve_model(running, f"soak/{kind}", upstream_model, PRICES)
         seconds = options.minutes * 60
-        soak = uvloop.run(drive(running, options.connections, seconds, options.seed))
+        soak = uvloop.run(
+            drive(running, options.connections, seconds, options.seed, options.requests)
+        )
         soak.problems = at_rest(running)
     problems = judge(soak, options.workers)
     report = {
@@ -236,6 +252,7 @@ def _range(sizes: list[int]) -> str:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Is memory flat?")
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--requests", type=int, default=sys.maxsize, help="or until so many")
     parser.add_argument("--workers", type=int, default=1, help="proxy workers")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)

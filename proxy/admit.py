@@ -55,6 +55,7 @@ class Admission:
         self._metrics = metrics
         self._instance = instance
         self._settings = settings
+        self._contexts: dict[tuple[str, str, int], bytes] = {}
         self._behind_ms = 0  # this machine's clock, by the one that Redis judges windows with
         self._abandoned = abandoned
         self.identify = self._callers.identify
@@ -180,8 +181,12 @@ class Admission:
         return caller
 
     def _context(self, call: Call, caller: Caller, model: Model, price: Price) -> bytes:
-        """What the ledger is told of a request whose proxy died."""
-        return orjson.dumps(
+        """What the ledger is told of a request whose proxy died. Most are told the same."""
+        named = call.end_user is not None or call.job is not None
+        whose = (caller.key.kid, model.id, price.version)
+        if not named and (known := self._contexts.get(whose)) is not None:
+            return known
+        context = orjson.dumps(
             {
                 "o": caller.key.organisation,
                 "k": caller.key.kid,
@@ -193,6 +198,11 @@ class Admission:
                 "i": self._instance,
             }
         )
+        if not named:
+            if len(self._contexts) >= self._settings.callers_max:
+                self._contexts.clear()
+            self._contexts[whose] = context
+        return context
 
 
 def _named(job: Job) -> Job:

@@ -6,7 +6,7 @@ Knows nothing of providers, follows no redirect, repeats nothing.
 import asyncio
 from typing import Protocol, cast
 
-from proxy.incoming import Answer, Bounds, Stale
+from proxy.incoming import Answer, Bounds, Parser, Stale
 
 
 class Keeper(Protocol):
@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         self.kept_until = 0.0  # older ones are not kept: their server's name may lead elsewhere
         self.bounds = keeper.bounds
         self.loop = asyncio.get_running_loop()
+        self._parser = Parser()
         self._answer: Answer | None = None  # None while idle
         self._timer: asyncio.TimerHandle | None = None
 
@@ -47,7 +48,7 @@ class Connection(asyncio.Protocol):
         """Sends a request and waits for the head of its answer."""
         if self.transport is None:
             raise Stale("it hung up")
-        answer = self._answer = Answer(self)
+        answer = self._answer = Answer(self, self._parser)
         try:
             self.transport.writelines((head, body))
             if self._timer is None:
@@ -66,7 +67,7 @@ class Connection(asyncio.Protocol):
 
     def done(self, keep: bool) -> None:
         """The answer has come whole: the next may follow, if both sides want it."""
-        self._answer = None
+        self._answer = self._parser.answer = None
         transport = self.transport
         # an answer that came before the request had gone out leaves the rest of it in the way
         if keep and self.usable and transport and not transport.get_write_buffer_size():

@@ -94,16 +94,15 @@ class Answer:
     _problem: Exception | None = None
     _waiter: "asyncio.Future[None] | None" = None
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, parser: "Parser") -> None:
         self.headers: list[tuple[bytes, bytes]] = []
         self._line: Line | None = line  # until the answer is complete
         self._bounds = line.bounds
         self._loop = line.loop
         self._born = self._loop.time()
-        self._parser = httptools.HttpResponseParser(self)
-        self._raw: list[tuple[bytes, bytes]] = []  # headers as they come
-        self._read: list[bytes] = []  # of the body, by the read that is being parsed
+        self._parser = parser
         self._pieces: deque[bytes] = deque()
+        parser.answer = self
 
     # the caller's side
 
@@ -147,12 +146,12 @@ class Answer:
         self._bare_bytes += len(data)
         problem = None
         try:
-            self._parser.feed_data(data)
+            self._parser.feed(data)
         except httptools.HttpParserUpgrade:
             problem = Broken("it wants to change the protocol")
         except httptools.HttpParserError:
             problem = Broken("it sent what is not HTTP")
-        if self._read:
+        if self._parser.read:
             self._take()
         if problem is not None:
             self._fail(problem)
@@ -197,7 +196,7 @@ class Answer:
 
     def _take(self) -> None:
         """Hands on what one read brought; pauses the server where too much waits."""
-        parts, self._read = self._read, []
+        parts, self._parser.read = self._parser.read, []
         size = sum(map(len, parts)) if len(parts) > 1 else len(parts[0])
         self._pieces.extend(parts if len(parts) == 1 else joined(parts, size))
         self._bare_bytes = 0
@@ -229,36 +228,62 @@ class Answer:
         if self._line is not None:
             self._line.resume()
 
-    # httptools' side
+    # the parser's side
 
-    def on_message_begin(self) -> None:
+    def begins(self) -> None:
         if self._complete:
             raise ValueError("more than the answer")
+
+    def has_head(self, status: int, raw: list[tuple[bytes, bytes]]) -> None:
+        # fewer bytes have come than a head may have: no need to count
+        if len(raw) > HEADERS_MAX or (
+            self._bare_bytes > HEADER_BYTES_MAX
+            and sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX
+        ):
+            self._problem = Broken("its head is too large")
+            raise ValueError("head too large")
+        self.headers = [(name.lower(), value) for name, value in raw]
+        self.status = status
+        self._started = status >= 200
+
+    def is_whole(self, keep: bool) -> None:
+        if self.status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
+            return
+        self._complete = True
+        self._keep = keep
+
+
+class Parser:
+    """Of one connection, for its answers one after the other: httptools' side of them."""
+
+    __slots__ = ("_http", "_raw", "answer", "feed", "read")
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self.read: list[bytes] = []  # of the body, by the read that is being parsed
+        self._raw: list[tuple[bytes, bytes]] = []  # headers as they come
+        self._http = httptools.HttpResponseParser(self)
+        self.feed = self._http.feed_data
+
+    def on_message_begin(self) -> None:
+        if self.answer is None:
+            raise ValueError("nobody asked")
+        self.answer.begins()
+        self._raw.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._raw.append((name, value))  # what follows a body too, and nobody reads that
 
     def on_headers_complete(self) -> None:
-        # fewer bytes have come than a head may have: no need to count
-        if len(self._raw) > HEADERS_MAX or (
-            self._bare_bytes > HEADER_BYTES_MAX
-            and sum(len(name) + len(value) for name, value in self._raw) > HEADER_BYTES_MAX
-        ):
-            self._problem = Broken("its head is too large")
-            raise ValueError("head too large")
-        self.headers = [(name.lower(), value) for name, value in self._raw]
-        self._raw.clear()
-        self.status = self._parser.get_status_code()
-        self._started = self.status >= 200
+        assert self.answer is not None
+        self.answer.has_head(self._http.get_status_code(), self._raw)
 
     def on_body(self, data: bytes) -> None:
-        self._read.append(data)
+        self.read.append(data)
 
     def on_message_complete(self) -> None:
-        if self.status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
-            return
-        self._complete = True
-        self._keep = self._parser.should_keep_alive()  # only here it tells the truth
+        assert self.answer is not None
+        self.answer.is_whole(self._http.should_keep_alive())  # only here it tells the truth
 
 
 def joined(parts: list[bytes], size: int) -> list[bytes]:

@@ -27,19 +27,8 @@ def worst_ucr(input_max: int, output_max: int, price: Price) -> int:
     return min(-(-total * price.factor_ppm // _SCALE), AMOUNT_MAX_UCR)
 
 
-def is_complete(rates: Mapping[str, int]) -> bool:
-    """A model is sold only when both sides of a call have a rate and every class is known."""
-    return {"input", "output"} <= set(rates) and all(
-        _side(name) in ("input", "output") and rate >= 0 for name, rate in rates.items()
-    )
-
-
 def credits_text(ucr: int) -> str:
     """Micro-credits as credits with six decimals, for people and headers."""
     sign = "-" if ucr < 0 else ""
     whole, rest = divmod(abs(ucr), 1_000_000)
     return f"{sign}{whole}.{rest:06d}"
-
-
-def _side(name: str) -> str:
-    return WITHIN.get(name, name)

@@ -1,7 +1,6 @@
 """Route: which upstreams serve this call, in which order. Pure: values in, values out."""
 
 from proxy.errors import ModelNotFound, PriceUnknown, UpstreamUnreachable
-from proxy.pricing import is_complete
 from proxy.types import Deployment, Model, Price, Snapshot
 
 
@@ -15,7 +14,7 @@ def find(name: str, snapshot: Snapshot) -> Model:
 
 def price_of(model: Model) -> Price:
     """No price, no call: what cannot be charged exactly is not sold."""
-    if model.price is None or not is_complete(model.price.rates):
+    if model.price is None or not model.price.is_complete:
         raise PriceUnknown("model", model=model.id)
     return model.price
 

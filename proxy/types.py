@@ -51,8 +51,12 @@ class Price:
     factor_ppm: int  # 1,000,000 + markup
     dearest_in: int = field(init=False)  # of all classes of that side
     dearest_out: int = field(init=False)
+    is_complete: bool = field(init=False)  # each side of a call has a rate, every class is known
 
     def __post_init__(self) -> None:
+        sides = {name: WITHIN.get(name, name) for name in self.rates}
+        known = set(sides.values()) <= {"input", "output"} <= set(self.rates)
+        object.__setattr__(self, "is_complete", known and min(self.rates.values()) >= 0)
         for name, side in (("dearest_in", "input"), ("dearest_out", "output")):
             of_side = [r for token, r in self.rates.items() if WITHIN.get(token, token) == side]
             object.__setattr__(self, name, max(of_side, default=0))

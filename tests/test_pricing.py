@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr, credits_text, is_complete, worst_ucr
+from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr, credits_text, worst_ucr
 from proxy.types import WITHIN, Price
 
 calm = settings(deadline=None, derandomize=True, database=None)
@@ -137,7 +137,7 @@ def test_a_charge_stays_below_the_cap_of_all_amounts() -> None:
 )
 def test_only_a_complete_price_can_be_sold(rates: dict[str, int], complete: bool) -> None:
     """Both sides of a call have a rate, every class is known, nothing is paid out."""
-    assert is_complete(rates) is complete
+    assert Price(1, rates, 1_000_000).is_complete is complete
 
 
 @pytest.mark.parametrize(
