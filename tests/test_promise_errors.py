@@ -14,6 +14,7 @@ import openai
 import orjson
 import pytest
 
+from bench.upstream import FakeUpstream
 from control import errors as control_errors
 from docs import generate
 from proxy import answers
@@ -124,3 +125,45 @@ async def test_p30_sdk_exceptions_lead_to_a_page_of_the_door(stage: DoorStage) -
     assert page.headers["content-type"] == "text/plain; charset=utf-8"
     unknown = await stage.http.get("/errors/no_such_code")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "route_not_found")
+
+
+@pytest.fixture
+async def fake(stage: DoorStage) -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        await stage.add_provider(fake.url + "/v1")
+        yield fake
+
+
+@pytest.mark.parametrize(
+    ("upstream", "status", "raised"),
+    [
+        ("mock/429?retry_after=7", 429, openai.RateLimitError),
+        ("mock/503?retry_after=7", 503, openai.InternalServerError),
+        ("mock/400", 400, openai.BadRequestError),
+    ],
+)
+async def test_p30_sdk_exceptions_of_a_provider_keep_status_and_wait(
+    stage: DoorStage, fake: FakeUpstream, upstream: str, status: int, raised: type[Exception]
+) -> None:
+    model = await stage.add_model("mock/refuses", upstream)
+    async with openai.AsyncOpenAI(
+        api_key=stage.key, base_url=stage.url + "/v1", max_retries=0
+    ) as client:
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.chat.completions.create(model=model, messages=MESSAGES)
+    assert (type(caught.value), caught.value.status_code) == (raised, status)
+    wait = caught.value.response.headers.get("retry-after")
+    assert wait == ("7" if "retry_after" in upstream else None)
+
+
+async def test_p30_sdk_exceptions_in_the_middle_of_a_stream(
+    stage: DoorStage, fake: FakeUpstream
+) -> None:
+    """Also what goes wrong after the first byte is raised, with its code."""
+    model = await stage.add_model("mock/breaks", "mock/reset@3")
+    async with openai.AsyncOpenAI(api_key=stage.key, base_url=stage.url + "/v1") as client:
+        stream = await client.chat.completions.create(model=model, messages=MESSAGES, stream=True)
+        with pytest.raises(openai.APIError) as caught:
+            async for _ in stream:
+                pass
+    assert caught.value.code == "upstream_broken"
