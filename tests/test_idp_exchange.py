@@ -1,13 +1,19 @@
 """A token of the company's own identity provider becomes one of ours, and nothing else does."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
 
 import pytest
 
+from control import settings
+from control.idp import Idp
+from control.main import _publish_foreign
+from control.state import State
+from proxy.scripts import SNAPSHOT_KEY
 from tests.control_stage import Stage, stage
-from tests.idp_stage import Provider, given, providing, token
+from tests.idp_stage import Provider, environ, given, providing, token
 
 TOKEN, ME = "/api/v1/auth/token", "/api/v1/auth/me"
 ALPHABET = ascii_uppercase + ascii_lowercase + digits + "-_"
@@ -78,6 +84,29 @@ async def test_the_token_may_say_where_its_person_acts(
 
 
 PLATFORM = "SELECT id FROM organisation WHERE platform"
+
+
+async def test_the_door_hears_of_keys_and_of_their_end(
+    provider: Provider, home: Path, database_url: str, redis_url: str
+) -> None:
+    """What is missing in Redis is filled, what is older than there is kept to oneself; a setting
+    that was taken away is in force, too."""
+    async with stage(home, database_url, redis_url, True, **given(provider.url)) as api:
+        state = api.state
+
+        async def told(state: State = api.state) -> object:
+            await _publish_foreign(state)
+            return await state.redis.command("HGET", SNAPSHOT_KEY, "foreign")
+
+        assert await told() is None
+        await state.idp.refresh()
+        assert await told() == state.idp.published
+        await state.redis.command("HSET", SNAPSHOT_KEY, "foreign", b"[newer]")
+        assert await told() == b"[newer]"
+        await state.redis.command("DEL", SNAPSHOT_KEY)
+        assert await told() == state.idp.published
+        without = replace(state, idp=Idp(settings.load(environ(home))))
+        assert await told(without) == b"[]"
 
 
 async def test_without_a_provider_foreign_tokens_are_nothing(
