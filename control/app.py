@@ -20,6 +20,7 @@ from control.api import (
     auth,
     credits,
     health,
+    identities,
     keys,
     ledger,
     limits,
@@ -66,6 +67,7 @@ CORE: Sequence[APIRouter] = tuple(
     for part in (
         auth,
         tokens,
+        identities,
         organisations,
         users,
         services,

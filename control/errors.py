@@ -44,6 +44,15 @@ class PersonUnknown(CallerError):
     kind = "permission_error"
 
 
+class IdentityDiffers(CallerError):
+    """Your identity provider names you {name}, but another account of it has signed in as that
+    person here. If both are yours, ask an administrator for `opscenter user unlink {name}`."""
+
+    status = 403
+    code = "identity_differs"
+    kind = "permission_error"
+
+
 class LoginsTooMany(LimitError):
     """Too many failed sign-ins from this address or for this e-mail. Wait {seconds} seconds."""
 

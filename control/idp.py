@@ -26,7 +26,7 @@ log = logging.getLogger("opscenter.control.idp")
 EVERY_S, AGAIN_S = 300.0, 15.0  # AGAIN: after a failure, or for a key that nobody knows
 KEPT_S = 24 * 3600.0  # keys that could not be fetched anew may have been withdrawn
 ANSWER_MAX, KEYS_MAX = 256 * 1024, 50  # bytes, keys
-KID_MAX, EMAIL_MAX = 200, 320  # characters
+KID_MAX, EMAIL_MAX, SUBJECT_MAX = 200, 320, 255  # characters
 MEMBERS = ("kid", "kty", "crv", "x", "y", "n", "e")  # of a public key
 NOBODY = b"[]"
 
@@ -35,6 +35,8 @@ NOBODY = b"[]"
 class Named:
     """What a genuine token says: who, where if it tells that, and when it ends."""
 
+    issuer: str
+    subject: str
     email: str
     organisation: UUID | None
     ends: int
@@ -72,12 +74,18 @@ class Idp:
         if not self._issuers and issuer_named(text) == self._settings.idp_issuer:
             raise IdentityProviderAway
         try:
-            _, claims = genuine(text, self._issuers, now_s)
+            issuer, claims = genuine(text, self._issuers, now_s)
         except TokenInvalid as problem:
             if problem.detail.get("why") == UNKNOWN_KEY:
                 self._unknown_key.set()
             raise
-        return Named(self._email(claims), self._organisation(claims), claims["exp"])
+        return Named(
+            issuer.name,
+            _subject(claims),
+            self._email(claims),
+            self._organisation(claims),
+            claims["exp"],
+        )
 
     def _email(self, claims: dict[str, Any]) -> str:
         claim = self._settings.idp_claim
@@ -141,6 +149,13 @@ class Idp:
         """By the same reading as the proxies'."""
         self._issuers = issuers_of(published)
         self.published, self.is_news = published, True
+
+
+def _subject(claims: dict[str, Any]) -> str:
+    subject = claims.get("sub")
+    if isinstance(subject, str) and subject.isprintable() and 0 < len(subject) <= SUBJECT_MAX:
+        return subject
+    raise TokenInvalid(why="its `sub` names no account")
 
 
 def _is_email(name: str) -> bool:

@@ -28,7 +28,6 @@ ED, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
     "aud": [AUDIENCE, "other"],
-    "sub": "a1",
     "email": "Admin@localhost",
     "email_verified": True,
     "iat": NOW,
@@ -84,7 +83,9 @@ def token(
     head: dict[str, Any] | None = None,
     **claims: Any,
 ) -> str:
-    said = {n: value for n, value in {**CLAIMS, **claims}.items() if value is not None}
+    asked = {**CLAIMS, **claims}
+    asked.setdefault("sub", f"of {asked['email']}")
+    said = {n: value for n, value in asked.items() if value is not None}
     first = {"alg": alg, "kid": kid, **(head or {})}
     text = f"{encoded(orjson.dumps(first))}.{encoded(orjson.dumps(said))}"
     return f"{text}.{encoded(sign(text.encode()))}"

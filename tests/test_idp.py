@@ -22,6 +22,7 @@ from tests.fleet_stage import until
 from tests.http_stage import certificate, saying, serving
 from tests.idp_stage import (
     AUDIENCE,
+    ISSUER,
     NOW,
     OTHER,
     Provider,
@@ -68,7 +69,9 @@ async def provider() -> AsyncIterator[Provider]:
 )
 async def test_a_genuine_token_names_a_person(provider: Provider, home: Path, text: str) -> None:
     idp = await fetched(provider, home)
-    assert idp.named(text, NOW) == Named("admin@localhost", None, NOW + 3600)
+    assert idp.named(text, NOW) == Named(
+        ISSUER, "of Admin@localhost", "admin@localhost", None, NOW + 3600
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,10 @@ async def test_a_genuine_token_names_a_person(provider: Provider, home: Path, te
         pytest.param(token(email_verified=None), id="nothing about the e-mail"),
         pytest.param(token(email_verified="true"), id="verified as a text"),
         pytest.param(token(email=None), id="no e-mail"),
+        pytest.param(token(sub=None), id="no subject"),
+        pytest.param(token(sub=""), id="empty subject"),
+        pytest.param(token(sub=7), id="subject is a number"),
+        pytest.param(token(sub="x" * 256), id="long subject"),
         pytest.param(token(email=["admin@localhost"]), id="e-mail is a list"),
         pytest.param(token(exp=NOW + 10 * 365 * 86400), id="ten years"),
         pytest.param(token(exp=None), id="no end"),

@@ -1,9 +1,11 @@
 """A token of the company's own identity provider becomes one of ours, and nothing else does."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
+from uuid import uuid4
 
 import pytest
 
@@ -64,6 +66,31 @@ async def refused_to_others(api: Stage) -> None:
 
 
 NEW = {"email": "new@example.test", "role": "viewer"}
+
+
+async def test_an_account_is_known_by_its_subject(
+    provider: Provider, home: Path, database_url: str, redis_url: str
+) -> None:
+    """Another e-mail changes nothing for it; who gets its e-mail later is somebody else."""
+    async with stage(home, database_url, redis_url, True, **given(provider.url)) as api:
+        await api.state.idp.refresh()
+        ann = (await api.at_home.post("/api/v1/admin/users", NEW)).json["id"]
+        mine = token(email=NEW["email"], sub="1")
+        first = await asyncio.gather(*(api.of(mine).post(TOKEN) for _ in range(4)))
+        assert {one.status for one in first} == {200}
+        renamed = (await api.of(token(email="ann@new.test", sub="1")).post(TOKEN)).json["token"]
+        assert (await api.of(renamed).get(ME)).json["person"] == ann
+        heir = api.of(token(email=NEW["email"], sub="2"))
+        assert (await heir.post(TOKEN)).code == "identity_differs"
+        path = f"/api/v1/admin/users/{ann}/unlink"
+        assert (await api.of(renamed).post(path)).status == 403
+        assert (await api.at_home.post(path)).json == {"user": ann, "removed": 1}
+        assert (await api.of(renamed).get(ME)).status == 401
+        assert (await heir.post(TOKEN)).status == 200
+        acts = await api.state.pool.fetch("SELECT action FROM audit WHERE action LIKE 'identity.%'")
+        assert sorted(row["action"][9:] for row in acts) == ["link", "link", "unlink"]
+        nobody = f"/api/v1/admin/users/{uuid4()}/unlink"
+        assert (await api.at_home.post(nobody)).status == 404
 
 
 async def test_the_token_may_say_where_its_person_acts(

@@ -13,11 +13,12 @@ from pydantic import SecretStr, model_validator
 from control import sql
 from control.access import new_session_token, session_digest
 from control.api.auth import Login, person_of
+from control.api.identities import linked_person
 from control.api.shapes import Email, Field, Input, Output, PlatformAdmin
 from control.api.write import Act, Change, Done, audit, publish, write
 from control.auth import bearer, gate, is_token
 from control.database import ACQUIRE_TIMEOUT_S, Connection
-from control.errors import CredentialInvalid, Invalid, PersonUnknown, SetupMissing, Suspended
+from control.errors import CredentialInvalid, Invalid, SetupMissing, Suspended
 from control.passwords import LENGTH_MAX
 from control.state import LOCAL, State, state_of
 from control.token_keys import is_ours
@@ -150,9 +151,7 @@ async def _exchanged(request: Request, given: TokenWanted, text: str) -> TokenMa
     if named.organisation is not None and given.organisation not in (None, named.organisation):
         raise CredentialInvalid
     given = given.model_copy(update={"organisation": named.organisation or given.organisation})
-    person = await state.pool.fetchval(query["person_named"], named.email)
-    if person is None:
-        raise PersonUnknown(name=named.email)
+    person = await linked_person(state, named)
     session, left_s = _session_of(text), max(int(named.ends - now_s), 1)
     await state.pool.execute(query["session_of_token"], session, person, left_s)
     return await _for_person(request, given, person, session)

@@ -128,6 +128,15 @@ def password(who: Who, json: Json = False) -> None:
     _show(here.post(f"{PATH}/{user(here, who)['id']}/password"), json)
 
 
+@app.command(epilog="Example: opscenter user unlink ann@example.com")
+def unlink(who: Who, json: Json = False) -> None:
+    """Forget which account of the identity provider is a person's, and end the sign-ins; the next
+    one that shows the person's e-mail is taken for it."""
+    here = api()
+    found = here.post(f"{PATH}/{user(here, who)['id']}/unlink")
+    show_json(found) if json else show_rows(found, {"id": "user", "unlinked": "removed"})
+
+
 def _row(found: Answer) -> dict[str, object]:
     roles = [f"{one['role']} in {one['name']}" for one in found["memberships"]]
     limited = [one for one in found["memberships"] if one["allocation"] is not None]

@@ -53,6 +53,17 @@ DELETE FROM sign_in WHERE expires_at <= now() - interval '1 day'
 -- A program's account never signs in.
 SELECT id FROM person WHERE email = $1 AND status = 'active' AND NOT service
 
+-- name: identity_person
+SELECT i.person, p.status FROM identity i JOIN person p ON p.id = i.person
+WHERE i.issuer = $1 AND i.subject = $2
+
+-- name: identity_add
+-- Nothing where the person has another account of that issuer, or somebody was faster.
+INSERT INTO identity (issuer, subject, person) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING true
+
+-- name: identity_remove
+DELETE FROM identity WHERE person = $1 RETURNING subject
+
 -- name: session_of_token
 -- One per token of the identity provider; not again where it was ended before its time.
 INSERT INTO session (digest, person, expires_at)
