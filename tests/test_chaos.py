@@ -38,5 +38,6 @@ def test_no_credit_is_lost_in_a_storm(tmp_path: Path) -> None:
     outcome = orjson.loads(report.read_bytes())
     assert outcome["ok"], done.stdout
     assert outcome["counts"]["billed"] > 0
+    assert outcome["counts"]["moves"] > 0
     assert outcome["kills"] >= KILLS_MIN, outcome["faults_that_found_no_victim"]
     assert outcome["faults"]["wipe"] == WIPES

@@ -51,6 +51,10 @@ class Scene:
         return f"o:{self.organisation}:pool"
 
     @property
+    def own(self) -> str:
+        return f"w:m:{self.organisation}:{self.organisation}:pool"
+
+    @property
     def owner(self) -> str:
         return f"{{s05}}:o:{self.organisation}"
 
@@ -280,6 +284,45 @@ async def a_topup_is_booked_twice(scene: Scene) -> None:
     await scene.grant(TOPUP, "purchase", "payment 1")
 
 
+async def a_move_was_never_asked_for(scene: Scene) -> None:
+    await _move(scene, "move 1")
+
+
+async def a_move_that_was_heard_is_missing(scene: Scene) -> None:
+    _asked(scene, "move 1", heard=True)
+
+
+async def a_move_is_booked_twice(scene: Scene) -> None:
+    _asked(scene, "move 1", heard=False)
+    await _move(scene, "move 1")
+    await _move(scene, "move 1")
+
+
+def _asked(scene: Scene, ref: str, heard: bool) -> None:
+    sides = {"source": scene.pool, "target": scene.own}
+    row = {"ref": ref, **sides, "amount": 7, "heard": heard}
+    with (scene.truth / "moves.jsonl").open("ab") as file:
+        file.write(orjson.dumps(row) + b"\n")
+
+
+async def _move(scene: Scene, ref: str) -> None:
+    """To a member's own credits; all else stays consistent."""
+    own = await scene.pg.fetchval(
+        "INSERT INTO account (kind, shard, owner) VALUES ('pool', 5, $1) "
+        "ON CONFLICT (kind, shard, owner) DO UPDATE SET debits = account.debits RETURNING id",
+        scene.own,
+    )
+    pool = await scene.pg.fetchval("SELECT id FROM account WHERE owner = $1", scene.pool)
+    await scene.pg.execute(
+        "INSERT INTO transfer (id, debit, credit, amount, code, ref, actor)"
+        " VALUES ($1, $2, $3, 7, 'move', $4, 'test')",
+        *(scene.dice.randbytes(16), pool, own, ref),
+    )
+    await scene.move(pool, own, 7)
+    await scene.redis.hincrby(scene.owner, "pool.b", -7)
+    await scene.redis.hincrby("{s05}:" + scene.own.removesuffix(":pool"), "pool.b", 7)
+
+
 async def redis_is_off_by_one(scene: Scene) -> None:
     await scene.redis.hincrby(scene.owner, "pool.b", scene.dice.choice((-1, 1)))
 
@@ -384,6 +427,9 @@ MUST_SEE: dict[Wrong, set[str]] = {
     an_accounts_total_is_wrong: {"double entry"},
     a_topup_is_missing: {"top-ups exactly once"},
     a_topup_is_booked_twice: {"top-ups exactly once"},
+    a_move_was_never_asked_for: {"moves at most once"},
+    a_move_that_was_heard_is_missing: {"moves at most once"},
+    a_move_is_booked_twice: {"moves at most once"},
     redis_is_off_by_one: {"pools equal the ledger"},
     redis_has_lost_a_pool: {"pools equal the ledger"},
     a_budget_is_off: {"budgets equal the ledger"},

@@ -17,11 +17,13 @@ import orjson
 from bench import machine
 from bench.chaos import checker
 from bench.chaos.calm import QUIET_MAX_S, come_to_rest
+from bench.chaos.moves import Moves
 from bench.chaos.plan import Plan, plan
 from bench.chaos.report import Outcome, as_json, as_table
 from bench.chaos.stage import Stage, staged
 from bench.chaos.storm import Storm, topup_loop
 from bench.chaos.topups import TopUps
+from control.store import Store
 
 SECONDS_PER_KILL = 2.0
 WIPES_SHARE = 0.16
@@ -36,16 +38,21 @@ async def run(wanted: Plan, options: argparse.Namespace) -> Outcome:
             print(f"files stay in {stage.home}", flush=True)
         topups = TopUps(stage.pool, stage.organisations, stage.truth, wanted.seed)
         storm = Storm(stage, topups)
-        helpers = [asyncio.create_task(stage.keep()), asyncio.create_task(topup_loop(topups))]
+        redis = Store(stage.redis.url)
+        moves = Moves.of(stage.pool, redis, stage.organisations, stage.truth, wanted.seed)
+        loops = (stage.keep(), topup_loop(topups), moves.keep_moving())
+        helpers = [asyncio.create_task(loop) for loop in loops]
         stage.load.start()
         began = time.monotonic()
         await _storm(stage, storm, options.requests, options.longest, helpers)
         storm_s = time.monotonic() - began
         _say(f"the storm is over after {storm_s:.0f} s; now all comes to rest")
+        moves.over = True
         drain_s, restless = await come_to_rest(stage, topups, _say)
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
+        await redis.close()
         _tell_deaths(stage, storm, began)
         storm.close()
         verdict = await checker.check(stage.truth, stage.postgres.url, stage.redis.url, stage.logs)

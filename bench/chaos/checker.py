@@ -107,6 +107,22 @@ def _topups(run: Run) -> Iterator[str]:
     run.counts["top-ups"] = len(run.truth.topups)
 
 
+def _moves(run: Run) -> Iterator[str]:
+    """Each is booked once or not at all, as it was asked for; and once where somebody heard so."""
+    pools = {id: a.owner for id, a in run.ledger.accounts.items() if a.kind == "pool"}
+    booked = Counter(
+        (t.ref, pools.get(t.debit, "?"), pools.get(t.credit, "?"), t.amount)
+        for t in run.ledger.transfers
+        if t.code == "move"
+    )
+    asked = {(one.ref, one.source, one.target, one.amount) for one in run.truth.moves}
+    heard = {(one.ref, one.source, one.target, one.amount) for one in run.truth.moves if one.heard}
+    for name in sorted({*booked, *heard}):
+        if booked[name] != 1 or name not in asked:
+            yield f"{name} is booked {booked[name]} times"
+    run.counts["moves"] = len(booked)
+
+
 def _outbox(run: Run) -> Iterator[str]:
     """Rows 1, 2, 3... without a gap, all of them applied."""
     for id, row in run.ledger.shards.items():
@@ -205,6 +221,7 @@ CHECKS: dict[str, Check] = {
     "orphans have a killer": lambda run: charges.orphans(run.truth, run.ledger, run.counts),
     "double entry": _double_entry,
     "top-ups exactly once": _topups,
+    "moves at most once": _moves,
     "outbox applied": _outbox,
     "no dead letters": _dead_letters,
     "pools equal the ledger": _pools,

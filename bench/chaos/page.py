@@ -43,6 +43,7 @@ CHECKS: Mapping[str, str] = {
     "orphans have a killer": "a billed request ends as an orphan only when its proxy was killed",
     "double entry": "account totals are the sums of their rows; all debits equal all credits",
     "top-ups exactly once": "each payment is booked once, whoever told of it how often",
+    "moves at most once": "credits move once or not at all, and once where somebody heard so",
     "outbox applied": "Redis has every change of the ledger, without a gap",
     "no dead letters": "nothing came that could not be booked",
     "pools equal the ledger": "every balance in Redis is the ledger's, to the micro-credit",

@@ -141,7 +141,7 @@ def _shard(client: Any, prefix: str) -> RedisShard:
     owners = {
         name.removeprefix(prefix): client.hgetall(name)
         for kind in "kow"
-        for name in client.scan_iter(f"{prefix}{kind}:*", count=1000)
+        for name in client.scan_iter(f"{prefix}{kind}:*", count=1000, _type="HASH")
     }
     stream = prefix + "usage"
     newest = client.xinfo_stream(stream)["last-generated-id"] if client.exists(stream) else "0-0"

@@ -36,6 +36,16 @@ class TopUp(NamedTuple):
     ref: str
 
 
+class Move(NamedTuple):
+    """Credits that were to move; told once more when somebody heard that they had."""
+
+    ref: str
+    source: str
+    target: str
+    amount: int
+    heard: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     rates: Mapping[str, int]
@@ -73,6 +83,7 @@ class Truth:
     bills: dict[str, Bill] = field(default_factory=dict)
     twice: list[str] = field(default_factory=list)  # request ids that the provider billed again
     topups: list[TopUp] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     same: dict[Bill, Bill] = field(default_factory=dict)  # a run has many equal ones
     told: dict[str, int] = field(default_factory=dict)  # rid -> ucr that the client was told
@@ -94,6 +105,7 @@ def read(folder: Path) -> Truth:
     for row in _rows(folder / "bills.jsonl"):
         _bill(truth, row)
     truth.topups += [TopUp(**row) for row in _rows(folder / "topups.jsonl")]
+    truth.moves += [Move(**row) for row in _rows(folder / "moves.jsonl")]
     truth.events += [
         Event(row["kind"], row["from"], row["to"]) for row in _rows(folder / "events.jsonl")
     ]
