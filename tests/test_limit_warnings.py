@@ -1,6 +1,5 @@
 """Soft limits: an event when use crosses a threshold, once in each window, listed by the API."""
 
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ INSERT INTO limit_rule (organisation, level, subject, unit, window_kind, zone, a
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
 """
 DAY, NONE = ("day", "UTC"), ("none", None)
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture
@@ -105,12 +105,15 @@ async def test_a_limit_without_thresholds_tells_nothing(stage: DoorStage) -> Non
 
 
 async def test_the_listing_tells_what_is_used_in_the_open_window(stage: DoorStage) -> None:
+    person = str(await stage.pool.fetchval("SELECT person FROM membership LIMIT 1"))
     await rule(stage, "organisation", "calls", 10, [], DAY)
-    await rule(stage, "organisation", "credits", 10**12, [])
+    await rule(stage, "key", "credits", 10**12, [], subject=stage.key[9:19])
+    await rule(stage, "person", "credits", 10**12, [], subject=person)
     await asked(stage, 2)
     where, listing = await stage.organisation(), sql.load()["limit_list"]
     rows = await stage.pool.fetch(listing, where, None, None, None, 0, 10)
-    now_ms = int(time.time() * 1000)
-    assert rows[0]["window_start"] > 0
-    assert [listed(row, now_ms + 48 * 3_600_000).used for row in rows] == [0, "0.018000"]
-    assert [listed(row, rows[0]["window_start"]).used for row in rows] == [2, "0.018000"]
+    began = rows[0]["window_start"]
+    assert began > 0
+    cost = "0.018000"
+    assert [listed(row, began).used for row in rows] == [2, cost, cost]
+    assert [listed(row, began + 48 * HOUR_MS).used for row in rows] == [0, cost, cost]
