@@ -133,6 +133,19 @@ class Away:
         return False
 
 
+async def test_a_change_that_commits_late_stays_in_the_outbox(alone: Stage) -> None:
+    """Even where the record waited already, and is carried to Redis as it was before."""
+    kid = (await alone.post(KEYS, {"name": "app"})).json["id"]
+    waiting = "SELECT count(*) FROM outbox_record WHERE kind = 'k' AND id = $1"
+    await alone.state.pool.execute("UPDATE api_key SET name = 'first' WHERE kid = $1", kid)
+    async with alone.state.pool.acquire() as conn, conn.transaction():
+        await conn.execute("UPDATE api_key SET name = 'second' WHERE kid = $1", kid)
+        assert await alone.state.publisher.key(kid)
+    assert await alone.state.pool.fetchval(waiting, kid) == 1
+    assert await alone.state.publisher.key(kid)
+    assert await alone.state.pool.fetchval(waiting, kid) == 0
+
+
 async def test_without_redis_a_change_is_accepted_and_waits(alone: Stage) -> None:
     """202: recorded, but the proxies do not know yet; the outbox delivers it."""
     state = replace(alone.state, publisher=Away())

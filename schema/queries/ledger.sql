@@ -89,9 +89,10 @@ DELETE FROM outbox_redis WHERE shard = $1 AND seq <= $2 AND at < now() - interva
 INSERT INTO outbox_record (kind, id) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING
 
 -- name: outbox_record_take
--- Taken and published in one transaction: a change that comes meanwhile waits and queues the record again.
+-- Taken and published in one transaction: a change that comes meanwhile waits and queues the record again. One
+-- that came before and is not committed has locked its row: that one stays, for whoever made the change.
 WITH taken AS (
-  SELECT kind, id FROM outbox_record WHERE kind = $1 AND id = ANY($2::text[]) ORDER BY id FOR UPDATE)
+  SELECT kind, id FROM outbox_record WHERE kind = $1 AND id = ANY($2::text[]) FOR UPDATE SKIP LOCKED)
 DELETE FROM outbox_record o USING taken t WHERE o.kind = t.kind AND o.id = t.id
 
 -- name: outbox_record_list
