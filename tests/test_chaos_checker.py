@@ -76,6 +76,16 @@ class Scene:
     async def account(self, kind: str) -> int:
         return int(await self.pg.fetchval("SELECT id FROM account WHERE kind = $1", kind))
 
+    async def window(self, used: int, in_redis: int) -> None:
+        """A limit of calls a day of the organisation."""
+        await self.pg.execute(
+            "INSERT INTO meter_use VALUES (5, $1, $2, 'call', 5000)",
+            f"o:{self.organisation}:l3",
+            used,
+        )
+        fields: Fields = {"l3.w": 5000, "l3.u": in_redis, "l3.h": 0}
+        await self.redis.hset(self.owner, mapping=fields)
+
     async def charge(
         self, rid: str, cost: int, kind: str = "settled", phase: int = 0, source: str = "provider"
     ) -> None:
@@ -346,6 +356,18 @@ async def redis_knows_no_budget(scene: Scene) -> None:
     await scene.pg.execute("INSERT INTO meter_use VALUES (5, $1, $2)", f"k:{KID}:bud", used)
 
 
+async def a_window_is_off(scene: Scene) -> None:
+    await scene.window(used=REQUESTS, in_redis=REQUESTS - 1)
+
+
+async def a_window_of_the_ledger_is_off(scene: Scene) -> None:
+    await scene.window(used=REQUESTS + 1, in_redis=REQUESTS + 1)
+
+
+async def a_rate_has_lost_a_part(scene: Scene) -> None:
+    await scene.redis.hset(scene.owner, mapping={"l4.u": 5, "l4.7": 3})
+
+
 async def a_row_names_no_account(scene: Scene) -> None:
     """What a rolled back account would leave behind: money that goes nowhere."""
     rid = UUID(scene.any_rid())
@@ -435,6 +457,9 @@ MUST_SEE: dict[Wrong, set[str]] = {
     a_budget_is_off: {"budgets equal the ledger"},
     a_budget_of_the_ledger_is_off: {"budgets equal the ledger"},
     redis_knows_no_budget: {"budgets equal the ledger"},
+    a_window_is_off: {"windows equal the ledger"},
+    a_window_of_the_ledger_is_off: {"windows equal the ledger"},
+    a_rate_has_lost_a_part: {"windows equal the ledger"},
     a_row_names_no_account: {"double entry", "rows belong to their callers"},
     credits_stay_held: {"all holds released"},
     a_hold_is_left: {"all holds released"},
@@ -471,6 +496,12 @@ async def test_what_has_an_explanation_passes(scene: Scene) -> None:
     await scene.charge(corrected, 0, "orphan", source="none")
     await scene.charge(corrected, COST, "correction", phase=1)
     await scene.charge(left, 1_000_000, source="estimated")
+    assert await scene.differences() == set()
+
+
+async def test_windows_that_agree_pass(scene: Scene) -> None:
+    await scene.window(used=REQUESTS, in_redis=REQUESTS)
+    await scene.redis.hset(scene.owner, mapping={"l4.u": 5, "l4.7": 3, "l4.60": 2})
     assert await scene.differences() == set()
 
 

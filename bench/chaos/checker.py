@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.chaos import charges, seen
 from bench.chaos.seen import SHARDS, Ledger, RedisShard
@@ -28,8 +29,18 @@ _drift = re.compile(
     r"^(\S+ \S+?)(?:,(\d+))? .*?(?:(\d+) ucr of drift|shard \d+ differs from the ledger)", re.M
 )
 
+_part = re.compile(r"l\d+\.\d+").fullmatch
 InRedis = dict[int, RedisShard]
 Check = Callable[["Run"], Iterator[str]]
+
+
+class Name(NamedTuple):
+    """A limit that counts in windows."""
+
+    shard: int
+    owner: str
+    meter: str
+    unit: str
 
 
 @dataclass(slots=True)
@@ -164,6 +175,8 @@ def _budgets(run: Run) -> Iterator[str]:
                 if has != used.get((shard, owner), 0):
                     yield f"{owner}: {has} ucr used in Redis, {used.get((shard, owner), 0)} by rows"
     for budget in run.ledger.budgets:
+        if not budget.owner.endswith(":bud"):
+            continue
         owner = budget.owner.rpartition(":")[0]
         by_rows = used.get((budget.shard, owner), 0)
         if budget.used != by_rows:
@@ -171,6 +184,38 @@ def _budgets(run: Run) -> Iterator[str]:
         has_not = owner not in run.redis[budget.shard].owners and not owner.startswith("w:j:")
         if budget.used and has_not:
             yield f"{owner}: {budget.used} ucr used in the ledger, and Redis does not know of it"
+
+
+def _windows(run: Run) -> Iterator[str]:
+    """Calls, tokens and credits of limits with windows: the ledger's are what its rows say, and
+    Redis has those of the newest window. What a rate has counted is the sum of its parts."""
+    wanted, booked, newest = Counter[Name](), Counter[Name](), dict[Name, seen.Budget]()
+    for one in run.ledger.budgets:
+        owner, _, meter = one.owner.rpartition(":")
+        name = Name(one.shard, owner, meter, one.unit)
+        if name.meter != "bud":
+            booked[name] += one.used
+            newest[name] = max(one, newest.get(name, one), key=lambda use: use.window_start)
+    organisations = {name.owner: name for name in booked}
+    for rows in run.ledger.rows.values():
+        if f"o:{rows[0].organisation}" in organisations:
+            for name in booked:
+                if name.owner == f"o:{rows[0].organisation}":
+                    wanted[name] += charges.counted(rows, run.ledger, name.unit)
+    for name in booked:
+        run.counts["limits with windows"] += 1
+        if booked[name] != wanted[name]:
+            yield f"{name}: {booked[name]} in the ledger, {wanted[name]} by rows"
+        fields, use = run.redis[name.shard].owners.get(name.owner, {}), newest[name]
+        has = fields.get(f"{name.meter}.w", "0"), fields.get(f"{name.meter}.u", "0")
+        if has != (str(use.window_start), str(use.used)):
+            yield f"{name}: {has} in Redis, {use.window_start} {use.used} in the ledger"
+    for owner, fields in ((o, f) for one in run.redis.values() for o, f in one.owners.items()):
+        for meter in {name.partition(".")[0] for name in fields if _part(name)}:
+            parts = sum(int(v) for n, v in fields.items() if _part(n) and n.startswith(meter + "."))
+            run.counts["rates"] += 1
+            if parts != int(fields[f"{meter}.u"]) or parts < 0:
+                yield f"{owner}: {meter} has counted {fields[meter + '.u']}, its parts {parts}"
 
 
 def _holds(run: Run) -> Iterator[str]:
@@ -226,6 +271,7 @@ CHECKS: dict[str, Check] = {
     "no dead letters": _dead_letters,
     "pools equal the ledger": _pools,
     "budgets equal the ledger": _budgets,
+    "windows equal the ledger": _windows,
     "all holds released": _holds,
     "streams and tombstones empty": _streams,
     "no unexplained drift": _unexplained_drift,

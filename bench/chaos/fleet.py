@@ -74,6 +74,18 @@ class Organisation:
     grant: int
 
 
+#: Unit, window, seconds, zone, anchor: wide enough to refuse nothing.
+WINDOWED = (
+    ("calls", "day", None, "Europe/Berlin", None),
+    ("tokens", "month", None, "Asia/Kathmandu", 15),
+    ("credits", "week", None, "UTC", 7),
+    ("calls", "none", None, None, None),
+    ("calls", "rolling", 5, None, None),
+    ("tokens", "rolling", 60, None, None),
+)
+WINDOWED_EVERY = 2
+
+
 async def make(
     pool: Pool, settings: ControlSettings, upstream: str, truth: Path
 ) -> list[Organisation]:
@@ -128,6 +140,12 @@ async def _organisation(
         person,
         BUDGET_UCR if nth % 3 == 2 else None,
     )
+    if nth % WINDOWED_EVERY == 0:
+        await conn.executemany(
+            "INSERT INTO limit_rule (organisation, level, unit, window_kind, seconds, zone, anchor,"
+            " amount) VALUES ($1, 'organisation', $2, $3, $4, $5, $6, $7)",
+            [(id, *limit, BUDGET_UCR) for limit in WINDOWED],
+        )
     await ledger.grant(conn, id, amount, "first", "chaos")
     return Organisation(id, person, shard, [keys.mint(shard) for _ in range(1 + nth % 2)], amount)
 

@@ -48,6 +48,7 @@ CHECKS: Mapping[str, str] = {
     "no dead letters": "nothing came that could not be booked",
     "pools equal the ledger": "every balance in Redis is the ledger's, to the micro-credit",
     "budgets equal the ledger": "every use of a budget, too",
+    "windows equal the ledger": "calls, tokens and credits of every limit with a window, too",
     "all holds released": "no hold, no lease, no parallel slot is left",
     "streams and tombstones empty": "all is booked and forgotten",
     "no unexplained drift": "a rebuild corrected balances only just after Redis had lost something",
@@ -63,7 +64,8 @@ The seed decides the settings and every fault with its time. Faults overlap as t
 was killed starts again as its supervisor would start it. 16 models fail in ways of their own
 (errors, truncated and reset streams, no usage, usage of zero, a fallback, a free one); some
 organisations have nearly no credits, some few parallel slots; keys, people, organisations and jobs
-have budgets. Afterwards all faults end, the load stops, and all must come to rest within 60 s.
+have budgets, and some organisations limits with windows and rates. Afterwards all faults end, the
+load stops, and all must come to rest within 60 s.
 
 The judge (`bench/chaos/checker.py`) imports nothing of the product. It reads the provider's bills,
 the answers that clients saw, the payments and faults as they happened, every row of the ledger and

@@ -53,6 +53,8 @@ class Budget(NamedTuple):
     shard: int
     owner: str  # with its meter
     used: int
+    unit: str
+    window_start: int  # 0: it has no window
 
 
 class ShardRow(NamedTuple):
@@ -116,7 +118,7 @@ async def _ledger(conn: "asyncpg.Connection[asyncpg.Record]") -> Ledger:
         " FROM shard LEFT JOIN outbox_redis o ON o.shard = shard.id GROUP BY shard.id"
     ):
         found.shards[s["id"]] = ShardRow((s[1], s[2]), *tuple(s)[3:])
-    for b in await conn.fetch("SELECT shard, owner, used FROM meter_use"):
+    for b in await conn.fetch("SELECT shard, owner, used, unit, window_start FROM meter_use"):
         found.budgets.append(Budget(*b))
     found.dead_letters = await conn.fetchval("SELECT count(*) FROM dead_letter") or 0
     return found
