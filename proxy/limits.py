@@ -28,7 +28,7 @@ def row(meter: Meter, level: Level) -> Mapping[str, object]:
     unit = UNITS.get(meter.unit, "credits")
     is_money = unit == "credits"
     shown: dict[str, object] = {
-        "name": NAMES[meter.unit],
+        "name": "allocation" if _is_allocation(meter) else NAMES[meter.unit],
         "of": meter.label,
         "unit": unit,
         "limit": _told(level.limit, is_money),
@@ -39,6 +39,11 @@ def row(meter: Meter, level: Level) -> Mapping[str, object]:
         "resets_at": _moment(level.resets_ms),
     }
     return shown if meter.model is None else {**shown, "model": meter.model}
+
+
+def _is_allocation(meter: Meter) -> bool:
+    """What the organisation's pool pays for a member; other budgets of persons are rules."""
+    return (meter.name, meter.label) == (b"bud", "person")
 
 
 def _window(window: Window | None) -> str | None:

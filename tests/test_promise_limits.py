@@ -63,7 +63,7 @@ async def test_p35_limits_mirror(stage: DoorStage) -> None:
         row("budget", "organisation", "credits", "500.000000", "0.009000", held, "499.991000"),
         row("parallel", "key", "requests", 4, 0, 0, 4),
         row("budget", "key", "credits", "300.000000", "0.009000", held, "299.991000"),
-        row("budget", "person", "credits", "400.000000", "0.009000", held, "399.991000"),
+        row("allocation", "person", "credits", "400.000000", "0.009000", held, "399.991000"),
         row("budget", "job", "credits", "200.000000", "0.009000", held, "199.991000"),
     ]
     assert found["credits", "organisation"]["left"] == answer.headers["x-ops-credits-left"]
@@ -97,7 +97,7 @@ async def test_p35_limits_mirror_in_the_error(
     error = answer.json()["error"]
     status = 402 if small in ("credits", "job") else 429
     assert (answer.status_code, error["code"]) == (status, code)
-    name = "credits" if small == "credits" else "budget"
+    name = {"credits": "credits", "person": "allocation"}.get(small, "budget")
     assert error["limit"]["left"] in error["message"]
     if small == "job":  # the ceiling came with the request that was refused, so it was not set
         assert error["limit"]["limit"] == "0.010000"
