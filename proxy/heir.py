@@ -4,12 +4,13 @@ Most of what stands in a dead worker's journal is in the ledger already, and the
 dead one so: that is read first. What is left is settled again, which is harmless where it was.
 """
 
+import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable
 
 import orjson
 
+from proxy.again import send_again
 from proxy.journal import Entry, Journal, Legacy, Used
 from proxy.pipe import RedisDown
 from proxy.shards import Shards
@@ -17,7 +18,6 @@ from proxy.shards import Shards
 log = logging.getLogger("opscenter.proxy.heir")
 
 ADOPTED_AT_ONCE = 5_000  # requests; with more under way, no further journal is taken over
-SENT_AT_ONCE = 500  # settlements in one step
 PAGES_MAX = 25  # of what was told to one worker
 FIRST_ID = b"0-0"
 
@@ -30,7 +30,7 @@ class Heir:
         self._shards = shards
         self._journal = journal
         self._send = send
-        self._waiting: deque[str] = deque()
+        self._waiting: list[str] = []
 
     async def step(self) -> None:
         """Takes over what fits, and settles a few."""
@@ -40,10 +40,9 @@ class Heir:
             self._waiting.extend(rest)
             if rest:
                 log.info("%d requests that an earlier worker left are settled here", len(rest))
-        for _ in range(min(SENT_AT_ONCE, len(self._waiting))):
-            rid = self._waiting.popleft()
-            if rid in self._journal.entries:
-                self._send(rid)
+        with contextlib.suppress(RedisDown):
+            left = await send_again(self._shards, self._journal, self._send, self._waiting)
+            self._waiting = left
 
     def _take(self) -> Legacy | None:
         """What a dead worker had used is settled; what it had begun is an orphan."""

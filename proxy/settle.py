@@ -14,6 +14,7 @@ from functools import partial
 
 import orjson
 
+from proxy.again import send_again
 from proxy.errors import ClientGone, NotReady
 from proxy.heir import FIRST_ID, Heir
 from proxy.journal import Admitted, Journal, JournalError, Used
@@ -29,7 +30,7 @@ log = logging.getLogger("opscenter.proxy.settle")
 
 CONFIRM_POLL_S = 0.25
 REDRIVE_AFTER_S = 3.0  # what the ledger has not confirmed by then is settled again
-REDRIVEN_AT_ONCE = 500
+LOOKED_AT_ONCE = 5_000  # of those that were sent first
 
 
 class Settler:
@@ -93,7 +94,8 @@ class Settler:
 
     def release(self, ticket: Ticket) -> None:
         """Gives back a hold that was taken for a client who had left."""
-        self.finish(ticket, Outcome(reason=ClientGone.code), time.perf_counter_ns())
+        outcome = Outcome(reason=ClientGone.code, counts=ClientGone.counts)
+        self.finish(ticket, outcome, time.perf_counter_ns())
 
     async def extend(self, ticket: Ticket, call: Call, outcome: Outcome, tokens: int) -> bool:
         """Holds a stream's next slice; False where the credits do not carry it."""
@@ -126,7 +128,7 @@ class Settler:
             if ready():
                 await self._heir.step()
                 last = await self._hear(last)
-                self._redrive()
+                await self._redrive()
             await asyncio.sleep(CONFIRM_POLL_S)
 
     async def _hear(self, last: bytes) -> bytes:
@@ -138,16 +140,17 @@ class Settler:
             self._sent_at.pop(rid, None)
         return told.last
 
-    def _redrive(self) -> None:
+    async def _redrive(self) -> None:
         with contextlib.suppress(JournalError):  # what is settled needs no room
             self._journal.try_again()
         before = time.monotonic() - REDRIVE_AFTER_S
-        late = [rid for rid, at in list(self._sent_at.items())[:REDRIVEN_AT_ONCE] if at < before]
-        for rid in late:
-            self._sent_at.pop(rid)
-            self._send_again(rid)
+        oldest = list(self._sent_at.items())[:LOOKED_AT_ONCE]
+        late = [rid for rid, at in oldest if at < before]
+        with contextlib.suppress(RedisDown):
+            await send_again(self._shards, self._journal, self._send_again, late)
 
     def _send_again(self, rid: str) -> None:
+        self._sent_at.pop(rid, None)  # to the end
         entry = self._journal.entries.get(rid)
         if entry is not None and entry.used is not None:
             self._send(rid, entry.admitted, entry.used)

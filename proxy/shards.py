@@ -128,6 +128,10 @@ class Shards:
             raise RedisDown(f"renew answered {words_of(reply)}")
         return tuple(answer.decode() for answer in reply[1:])
 
+    async def waiting(self, shard: int) -> int:
+        """Entries that the ledger has not acknowledged."""
+        return int(await self.pipe.execute(b"XLEN", SHARD_KEYS[shard].usage))
+
     async def key(self, shard: int, kid: str) -> RawRecord | None:
         """The key's record; RedisDown while the shard is not filled, since then nobody knows."""
         at = SHARD_KEYS[shard]

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from proxy import again
 from proxy import heir as heir_module
 from proxy.heir import Heir
 from proxy.journal import Admitted, Journal, Used
@@ -25,7 +26,13 @@ class Told(Shards):
         self.truths: dict[str, list[str]] = {}
         self.orphans: dict[str, list[str]] = {}
         self.away = False
+        self.behind = 0  # entries that the ledger has not taken yet
         self.asked: list[str] = []
+
+    async def waiting(self, shard: int) -> int:
+        if self.away:
+            raise RedisDown("away")
+        return self.behind
 
     async def persisted(self, instance: str, after: bytes) -> Persisted:
         if self.away:
@@ -109,17 +116,34 @@ async def test_what_an_heir_had_settled_is_not_settled_by_the_next(scene: Scene)
     assert scene.sent == ["b"]
 
 
-async def test_without_redis_all_is_settled_again_which_is_harmless(scene: Scene) -> None:
+async def test_without_redis_all_that_is_not_known_is_settled_later(scene: Scene) -> None:
+    """What the ledger may have told already is sent again, which is harmless."""
     scene.died("a")
     scene.told.away = True
     await scene.heir.step()
+    assert scene.sent == []
+    scene.told.away = False
+    await scene.heir.step()
     assert scene.sent == ["a"]
+
+
+async def test_a_ledger_that_is_behind_gets_no_more_to_do(scene: Scene) -> None:
+    scene.died(*(f"{nth:03}" for nth in range(40)))
+    scene.told.behind = again.WAITING_MAX - 30
+    await scene.heir.step()
+    assert len(scene.sent) == 30
+    scene.told.behind = again.WAITING_MAX
+    await scene.heir.step()
+    assert len(scene.sent) == 30
+    scene.told.behind = 0
+    await scene.heir.step()
+    assert len(set(scene.sent)) == len(scene.sent) == 40
 
 
 async def test_much_is_taken_over_in_parts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither memory nor the pipe to Redis has to carry all at once."""
     monkeypatch.setattr(heir_module, "ADOPTED_AT_ONCE", 4)
-    monkeypatch.setattr(heir_module, "SENT_AT_ONCE", 2)
+    monkeypatch.setattr(again, "SENT_AT_ONCE", 2)
     for nth in range(5):
         scene.died(*(f"{nth}-{one}" for one in range(3)))
     seen = 0

@@ -14,7 +14,7 @@ from bench.chaos.truth import Bill, Truth
 #: Why a request may be estimated, or free, although its provider finished it and told its usage.
 LIMITS = frozenset({"insufficient_credits", "budget_reached", "job_ceiling_reached"})
 CLIENT_ENDED = LIMITS | {"client_gone"}
-COUNT_AS_CALLS = frozenset({"client_gone", "upstream_refused"})  # although nothing was served
+COUNT_AS_CALLS = frozenset({"client_gone"})  # although nothing was served
 KILLERS = ("kill-worker", "kill-set", "kill-supervisor", "worker-died")
 LIFE_S = 45.0  # the longest that a request lives in a run, clients' patience included
 
@@ -51,8 +51,13 @@ def counted(rows: list[Row], ledger: Ledger, unit: str) -> int:
         return cost_of(rows, ledger)
     truth = [row for row in rows if row.kind != "orphan"]
     if unit == "call":
-        return int(any(row.kind != "released" or row.reason in COUNT_AS_CALLS for row in truth))
-    return sum(number for row in truth for _, number in row.tokens if row.kind != "released")
+        return int(any(_was_served(row) or row.reason in COUNT_AS_CALLS for row in truth))
+    return sum(number for row in truth for _, number in row.tokens)
+
+
+def _was_served(row: Row) -> bool:
+    """A correction may tell of an orphan that nothing was."""
+    return row.kind == "settled" or (row.kind == "correction" and row.source != "none")
 
 
 def lost(truth: Truth, ledger: Ledger) -> Iterator[str]:
