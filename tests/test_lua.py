@@ -472,6 +472,18 @@ async def test_resync_takes_off_what_was_spent_since_and_counts_living_holds(red
     assert await redis.store.command("HGET", AT.meta, "adjseq") == b"3"
 
 
+async def test_what_was_named_is_filled_anew_for_a_while_alone(redis: Redis) -> None:
+    end_user, job = AT.prefix + b"w:e:o:1", AT.prefix + b"w:j:o:1"
+    await redis.store.run("fence", [AT.meta], 1, "mine")
+    keys = (AT.meta, AT.hold, AT.usage, end_user, job, KEY)
+    figures = (4, "l9", "call", 3, 1, 5, "bud", "ucr", 7, 0, 6, "bud", "ucr", 7, 0)
+    assert (await redis.store.run("resync", keys, "0-0", 0, "mine", *figures))[0] == b"OK"
+    lives = [await redis.store.command("PTTL", name) for name in (end_user, job, KEY)]
+    assert lives[0] > 0
+    assert lives[1] > 0
+    assert lives[2] == -1
+
+
 # budgets, jobs, slices ----------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from tests.simulation.memory import Memory
 AT = SHARD_KEYS[7]
 KEY, ORG, MADE = AT.key("kkkkkkkkkk"), AT.organisation("o"), AT.prefix + b"w:made:o"
 CORE = (AT.meta, AT.hold, AT.lease)
+OUT = (AT.meta, AT.hold, AT.prefix + b"out", KEY)
 PART_MS, PARTS = 1000, 60
 ROLLING = f"~{PART_MS}"
 DAY_MS = 86_400_000
@@ -172,6 +173,66 @@ def test_a_server_whose_clock_stands_behind_counts_on() -> None:
     assert here.admit(rate(1))[0] == b"LIMIT"
 
 
+def test_a_clock_that_was_far_ahead_ends_no_rate_for_long() -> None:
+    here = Clocked()
+    here.put(KEY, **{"l1.l": "2", "l2.l": "2"})
+    here.admit(rate(2, "tok"), rid="before")
+    here.now += 40 * DAY_MS
+    here.admit(rate(2, "tok"), day(2, nth=40), rid="ahead")
+    here.now -= 40 * DAY_MS
+    assert here.admit(rate(1, "tok"), day(1), rid="after") == [b"OK", b"0", b"1", b"1"]
+    for rid in ("before", "ahead"):
+        here.settle(rid)
+    assert (here.get(KEY, "l1.u"), here.get(KEY, "l2.h")) == (0, 1)
+    assert here.admit(rate(3, "tok"))[0] == b"LIMIT"
+
+
+def test_a_server_whose_clock_stands_behind_goes_on_in_the_window_that_has_begun() -> None:
+    here = Clocked()
+    here.put(KEY, **{"l2.l": "3"})
+    here.now += DAY_MS - 1_000
+    assert here.admit(day(3))[0] == b"OK"
+    here.now += 2_000
+    assert here.admit(day(2, nth=1), rid="a")[0] == b"OK"
+    here.now -= 2_000
+    assert here.admit(day(2))[0] == b"LIMIT"
+    assert here.admit(day(1), rid="b")[0] == b"OK"
+    here.now += 2_000
+    assert here.admit(day(1, nth=1))[0] == b"LIMIT"
+    here.settle("a"), here.settle("b")
+    assert (here.get(KEY, "l2.u"), here.get(KEY, "l2.h")) == (2, 0)
+    assert here.get(KEY, "l2.w") == START_MS + DAY_MS
+
+
+def test_the_ledger_is_told_what_the_hold_counts_on() -> None:
+    """Its worker may know another window, or other limits: it asked twice, and the first answer
+    was lost."""
+    here = Clocked()
+    here.put(KEY, **{"l2.l": "3"})
+    here.admit((*POOL[:3], 5, "", "", 1), day(1), rid="a")
+    here.now += DAY_MS
+    again = here.admit((*POOL[:3], 5, "", "", 1), day(1, nth=1), rid="a")
+    assert again[:2] == [b"OK", b"1"]
+    keys = (*CORE, AT.tomb, AT.usage, KEY, ORG)
+    late = f"{KEY.decode()}:l2@call@{START_MS + DAY_MS}"
+    here.run("settle", keys, "a", "settled", 4, "other", late, 5, "{}", 1, 6)
+    [(_, words)] = here.memory.call(b"XRANGE", AT.usage, b"-", b"+")
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    assert told[b"p"] == ORG + b":pool"
+    assert told[b"b"].decode() == f"{KEY.decode()}:l2@call@{START_MS}"
+
+
+def test_streams_that_go_on_together_share_what_a_rate_has_left() -> None:
+    here = Clocked()
+    here.put(KEY, **{"l1.l": "100"})
+    here.admit(rate(10, "ucr"), rid="a")
+    here.now += 5_000
+    here.admit(rate(10, "ucr"), rid="b")
+    rows = ("a", 4, 5, 0, 50, "b", 4, 5, 0, 50)
+    assert here.run("renew", (*CORE, KEY, ORG), 60_000, *rows) == [b"OK", b"OK", b"FUNDS"]
+    assert here.get(KEY, "l1.u") == 70
+
+
 def test_a_dead_workers_rates_come_free() -> None:
     here = Clocked()
     here.put(KEY, **{"l1.l": "5", "l2.l": "5"})
@@ -246,9 +307,19 @@ def test_adjust_leaves_a_window_alone_that_is_over() -> None:
     here = Clocked()
     here.put(KEY, **{"l2.l": "9"})
     here.admit(day(5))
-    rows = (2, "l2.u", 3, START_MS - DAY_MS, 2, "l2.u", 2, START_MS)
-    assert here.run("adjust", (AT.meta, KEY), 1, 1, 2, *rows) == [b"OK"]
+    rows = (4, "l2.u", 3, START_MS - DAY_MS, "", 4, "l2.u", 2, START_MS, "")
+    assert here.run("adjust", OUT, 1, 1, 2, *rows) == [b"OK"]
     assert here.get(KEY, "l2.u") == 2
+
+
+def test_adjust_begins_a_window_that_redis_has_not_seen() -> None:
+    """Redis has lost its data with a request in a new window, whose truth comes late."""
+    here = Clocked()
+    here.put(KEY, **{"l2.l": "9", "l2.u": "8", "l2.h": "0", "l2.w": str(START_MS - DAY_MS)})
+    rows = (4, "l2.u", 3, START_MS, "", 4, "l2.u", 2, START_MS, "")
+    assert here.run("adjust", OUT, 1, 1, 2, *rows) == [b"OK"]
+    assert here.admit(day(5))[0] == b"LIMIT"
+    assert here.admit(day(4))[:3] == [b"OK", b"0", b"0"]
 
 
 @pytest.mark.parametrize(("known", "used"), [(0, 0), (START_MS, 4), (START_MS - DAY_MS, 7)])

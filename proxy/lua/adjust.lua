@@ -33,10 +33,15 @@ end
 -- writes only from here
 for at = 4, #ARGV, ROW do
   local owner, field, window = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 3]
-  -- a window that is over has no count here any more
-  if window == '0' or redis.call('HGET', owner, (string.gsub(field, '%.u$', '.w'))) == window then
+  local meter = string.gsub(field, '%.u$', '')
+  local begun = window == '0' and 0 or count(redis.call('HGET', owner, meter .. '.w'), 0) or 0
+  -- a window that is over has no count here any more; one that was lost with the hold begins anew
+  if begun < tonumber(window) then
+    redis.call('HSET', owner, meter .. '.w', window, field, ARGV[at + 2], meter .. '.h', '0')
+  elseif begun == tonumber(window) then
     redis.call('HINCRBY', owner, field, ARGV[at + 2])
   end
+  forget_named(owner)
 end
 for name, hold in pairs(reserved) do
   give_back(holds, name, hold)

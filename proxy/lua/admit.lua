@@ -72,7 +72,7 @@ for at = 11, #ARGV, METER do
   else
     local from, to
     if window ~= '' then from, to = string.match(window, '^(%d+):(%d+)$') end
-    if from and not (tonumber(from) <= now and now < tonumber(to)) then return { 'CLOCK', digits(now) } end
+    if from and not before and not (tonumber(from) <= now and now < tonumber(to)) then return { 'CLOCK', digits(now) } end
     local level = look(owner, meter, unit, window, limit, now)
     -- the positive form, because a NaN makes every comparison false
     local fits = level.left and level.left - want >= 0

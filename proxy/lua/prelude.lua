@@ -40,6 +40,9 @@ end
 
 local RING = 61 -- 60 parts fill the window, and one has begun
 
+-- By how much a server's clock may stand behind what has begun; beyond, what has begun was an error.
+local BEHIND_MAX_MS = 3600000
+
 local function part_of(width, now) return math.floor(now / width) end
 
 local function place(meter, part) return meter .. '.' .. digits(part % RING) end
@@ -99,6 +102,7 @@ local function touchable(hold, owners)
     elseif item.part then
       local newest = count(counts[3], 0)
       item.gone = not newest or item.part <= newest - RING or item.part > newest
+      item.counted = count(counts[1], 0)
     end
   end
   return true
@@ -124,7 +128,8 @@ local function end_hold(hold, used)
     local text = counted(item.unit, used)
     if item.gone then -- its window is over
     elseif item.part then
-      local rest = tonumber(text) - tonumber(item.held)
+      -- where a clock has jumped the part may have begun anew
+      local rest = math.max(tonumber(text) - tonumber(item.held), -item.counted)
       if rest ~= 0 then rolled_by(item, digits(rest)) end
     else
       redis.call('HINCRBY', item.owner, item.meter .. '.h', neg(item.held))
@@ -135,6 +140,14 @@ local function end_hold(hold, used)
       end
     end
   end
+end
+
+-- What ends with its last request: 40 days are longer than any window.
+local NAMED_MS = '3456000000'
+
+-- Owners that exist because requests name them are forgotten, also those that the ledger brought back.
+local function forget_named(owner)
+  if string.find(owner, '}:w:[ej]:') then redis.call('PEXPIRE', owner, NAMED_MS) end
 end
 
 -- Ends a reservation: what it held is free again, or in the balance. Only after touchable().
@@ -216,16 +229,20 @@ local function look(owner, meter, unit, window, limit, now)
   elseif string.sub(window, 1, 1) == '~' then
     level.width = tonumber(string.sub(window, 2))
     local newest = count(p[4], 0)
+    local part = part_of(level.width, now)
     -- a server whose clock stands behind counts on with the newest part
-    level.part = newest and math.max(part_of(level.width, now), newest)
-    if newest and newest < level.part then
+    level.part = newest and newest * level.width <= now + BEHIND_MAX_MS and math.max(part, newest) or newest and part
+    if newest and newest ~= level.part then
       level.rolls = true
-      level.faded, level.fields = faded(owner, meter, newest, level.part)
+      level.faded, level.fields = faded(owner, meter, newest, newest < part and part or newest + RING)
       local used = count(p[2], 0)
       level.used = used and level.faded and digits(used - level.faded)
     end
   else
     level.from = string.match(window, '^%d+')
+    local newest = count(p[4], 0)
+    -- here too the window that has begun goes on
+    if newest and newest > tonumber(level.from) and newest <= now + BEHIND_MAX_MS then level.from = p[4] end
     if p[4] ~= level.from then level.rolls, level.used, level.held = true, '0', '0' end
   end
   local a, b, c = amount(level.limit), count(level.used or 'x', 0), count(level.held, 0)

@@ -20,7 +20,7 @@ local taken = {}
 
 local function is_money(item) return item.unit == 'pool' or item.unit == 'ucr' end
 
-local function meter_name(item) return item.owner .. ':' .. item.meter .. (item.at or '') end
+local function meter_name(item) return item.owner .. ':' .. item.meter end
 
 local function window_of(item)
   if item.part then return '~' .. digits(item.width) end

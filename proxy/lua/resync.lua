@@ -42,7 +42,10 @@ for at = 4, #ARGV, 5 do
 end
 
 -- writes only from here
-for _, row in ipairs(rows) do redis.call('HSET', unpack(row)) end
+for _, row in ipairs(rows) do
+  redis.call('HSET', unpack(row))
+  forget_named(row[1])
+end
 -- these figures hold the outbox up to there: it must not be applied again
 redis.call('HSET', meta, 'adjseq', ARGV[2], 'cursor', ARGV[1])
 return { 'OK', digits(drift) }

@@ -26,6 +26,9 @@ local late = '1'
 redis.call('HSET', tombs, rid, '1')
 if hold then
   late = '0'
+  -- whoever asked twice because an answer was lost may know other limits than those it counts on
+  local paid, kept, counts = payers(hold)
+  if paid ~= '' then pool, held, budgets = paid, kept, counts end
   end_hold(hold, used)
   redis.call('HDEL', holds, rid)
   redis.call('ZREM', leases, rid)
