@@ -68,7 +68,8 @@ class Admission:
             call = replace(call, job=await self._with_ceiling(call.job, caller))
         hold = hold_of(call, model, price, self._settings)
         context, lowered_to = self._context(call, caller, model, price), None
-        for _ in range(ADMIT_TRIES):
+        limits = len(caller.key.meters) + len(caller.organisation.meters)
+        for _ in range(ADMIT_TRIES + limits):  # each may lower what is asked for
             standing = caller.standings.of(model.id, self._now_ms, call.job, call.end_user)
             meters = standing.meters
             amounts = [_amount(meter, hold, call) for meter in meters]
@@ -99,7 +100,7 @@ class Admission:
                 case Limited(nth, level):
                     less = None
                     if meters[nth].unit in ("pool", "ucr"):
-                        less = lowered(call, model, price, level.left)
+                        less = lowered(call, model, price, level.left, self._settings)
                     if less is None or less.amount_ucr >= hold.amount_ucr:
                         raise limit_error(meters[nth], amounts[nth], level, self._now_ms)
                     hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
@@ -215,7 +216,8 @@ def _amount(meter: Meter, hold: Hold, call: Call) -> int:
         return hold.amount_ucr
     if meter.unit == "tok":
         # an output whose length the client left open never asks for more than there is
-        return hold.tokens if names_maximum(call) else min(hold.tokens, meter.limit)
+        open_ended = not names_maximum(call)
+        return min(hold.tokens, max(meter.limit, hold.tokens_in)) if open_ended else hold.tokens
     return 1
 
 

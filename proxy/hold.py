@@ -22,6 +22,7 @@ class Hold:
     amount_ucr: int
     output_tokens: int  # that it carries
     tokens: int  # that limits of tokens count until it is known how many they are
+    tokens_in: int  # those of them that come in
 
 
 def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
@@ -32,10 +33,13 @@ def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
     tokens = likely_tokens(call, model, settings.output_assumed)
     if call.stream and not model.thinks:
         output = min(output, settings.slice_tokens)
-    return Hold(worst_ucr(input_max(call, model), output, price), output, tokens)
+    amount = worst_ucr(input_max(call, model), output, price)
+    return Hold(amount, output, tokens, likely_input(call, model))
 
 
-def lowered(call: Call, model: Model, price: Price, left_ucr: int) -> Hold | None:
+def lowered(
+    call: Call, model: Model, price: Price, left_ucr: int, settings: Settings
+) -> Hold | None:
     """What the credits that are left carry, for a client who named no maximum of his own."""
     if call.stream or names_maximum(call):
         return None
@@ -44,7 +48,9 @@ def lowered(call: Call, model: Model, price: Price, left_ucr: int) -> Hold | Non
     if not low:
         return None
     output = low * choices
-    return Hold(worst_ucr(into, output, price), output, likely_input(call, model) + output)
+    likely = likely_input(call, model)
+    tokens = likely + min(output, settings.output_assumed)
+    return Hold(worst_ucr(into, output, price), output, tokens, likely)
 
 
 def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:

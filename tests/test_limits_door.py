@@ -105,6 +105,18 @@ async def test_without_a_maximum_of_its_own_no_request_asks_for_more_than_there_
     assert (await ask(stage, key)).status_code == 429  # 30 are used
 
 
+async def test_what_comes_in_is_never_more_than_there_is(stage: DoorStage) -> None:
+    """Whoever leaves open how long the answer may be, asks for what he sends all the same."""
+    key = await stage.new_key()
+    id = await rule(stage, "key", 100, "tokens", subject=await kid_of(key), **MINUTE)
+    long = [{"role": "user", "content": "a" * 1000}]
+    refused = await ask(stage, key, messages=long)
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
+    await stage.pool.execute("UPDATE limit_rule SET amount = 0 WHERE id = $1", id)
+    await stage.drain.pusher.push_once()
+    assert (await ask(stage, key)).status_code == 429
+
+
 async def test_a_quota_of_a_day_outlives_redis(stage: DoorStage) -> None:
     key = await stage.new_key()
     await rule(stage, "key", 3, "calls", subject=await kid_of(key), **DAY)
@@ -190,6 +202,14 @@ async def test_a_budget_of_a_day_counts_credits_in_its_window(stage: DoorStage) 
     assert (row["name"], row["limit"]) == ("budget", "50.000000")
     assert row["resets_at"].endswith("T00:00:00+00:00")
     await agreed(stage)
+
+
+async def test_the_least_of_many_budgets_says_how_long_an_answer_may_be(stage: DoorStage) -> None:
+    for millions in (8, 7, 6, 5, 4, 3, 2):
+        await rule(stage, "organisation", millions * 1_000_000, "credits", **NONE)
+    answer = await ask(stage)
+    assert answer.status_code == 200, answer.text
+    assert 1 <= int(answer.headers["x-ops-max-tokens"]) < 200
 
 
 async def test_a_changed_amount_is_in_force_at_once_and_keeps_what_was_used(
