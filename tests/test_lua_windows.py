@@ -181,10 +181,14 @@ def test_a_clock_that_was_far_ahead_ends_no_rate_for_long() -> None:
     here.admit(rate(2, "tok"), day(2, nth=40), rid="ahead")
     here.now -= 40 * DAY_MS
     assert here.admit(rate(1, "tok"), day(1), rid="after") == [b"OK", b"0", b"1", b"1"]
-    for rid in ("before", "ahead"):
-        here.settle(rid)
-    assert (here.get(KEY, "l1.u"), here.get(KEY, "l2.h")) == (0, 1)
-    assert here.admit(rate(3, "tok"))[0] == b"LIMIT"
+    assert here.admit(day(1), rid="held")[0] == b"OK"
+    here.now += 40 * DAY_MS
+    here.admit(day(2, nth=40))
+    here.now -= 40 * DAY_MS
+    here.admit(day(1), rid="more")
+    for rid in ("before", "ahead", "after", "more", "held"):
+        here.settle(rid, calls=0)
+    assert (here.get(KEY, "l1.u"), here.get(KEY, "l2.u"), here.get(KEY, "l2.h")) == (0, 0, 0)
 
 
 def test_a_server_whose_clock_stands_behind_goes_on_in_the_window_that_has_begun() -> None:

@@ -97,12 +97,12 @@ local function touchable(hold, owners)
     local held = item.part and place(item.meter, item.part) or item.meter .. '.h'
     local counts = redis.call('HMGET', item.owner, held, item.meter .. field, item.meter .. '.w')
     if not count(counts[1], 0) or not count(counts[2], 0) then return false end
+    item.counted = count(counts[1], 0)
     if item.from then
       item.gone = counts[3] ~= item.from
     elseif item.part then
       local newest = count(counts[3], 0)
       item.gone = not newest or item.part <= newest - RING or item.part > newest
-      item.counted = count(counts[1], 0)
     end
   end
   return true
@@ -132,6 +132,8 @@ local function end_hold(hold, used)
       local rest = math.max(tonumber(text) - tonumber(item.held), -item.counted)
       if rest ~= 0 then rolled_by(item, digits(rest)) end
     else
+      -- there too a window may have begun anew, without this hold
+      if item.from and tonumber(item.held) > item.counted then item.held = digits(math.max(item.counted, 0)) end
       redis.call('HINCRBY', item.owner, item.meter .. '.h', neg(item.held))
       if item.unit == 'pool' then
         redis.call('HINCRBY', item.owner, item.meter .. '.b', neg(text))

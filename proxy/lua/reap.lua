@@ -32,6 +32,7 @@ for _, pair in ipairs(over) do
   local rid, hold = pair[1], pair[2]
   local pool, held, budgets = payers(hold)
   redis.call('HSET', tombs, rid, '1')
+  touchable(hold, owners) -- those before it have changed its counts
   end_hold(hold, { cost = hold.checkpoint, calls = '0', tokens = '0' })
   redis.call('HDEL', holds, rid)
   redis.call('ZREM', leases, rid)
