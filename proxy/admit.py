@@ -97,7 +97,8 @@ class Admission:
             match answer:
                 case Admitted():
                     return ticket(answer)
-                case Limited(nth, level):
+                case Limited(nth, level, now_ms):
+                    self._set_clock(now_ms)
                     less = None
                     if meters[nth].unit in ("pool", "ucr"):
                         less = lowered(call, model, price, level.left, self._settings)

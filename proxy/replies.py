@@ -32,6 +32,7 @@ class Stale(NamedTuple):
 class Limited(NamedTuple):
     nth: int  # which meter refused, from 0
     level: Level
+    now_ms: int  # by the server's clock
 
 
 class OtherCeiling(NamedTuple):
@@ -67,9 +68,8 @@ def admit_answer(reply: Reply) -> Admission:
     if word == b"OK":
         return admitted(reply)
     if word == b"LIMIT":
-        return Limited(
-            int(reply[1]) - 1, level_of(reply[3], reply[4], reply[5], reply[2], reply[6])
-        )
+        _, nth, left, limit, used, held, room, now_ms = reply
+        return Limited(int(nth) - 1, level_of(limit, used, held, left, room), int(now_ms))
     if word == b"JOB":
         return OtherCeiling(int(reply[1]))
     if word == b"STALE":

@@ -235,6 +235,19 @@ async def test_a_worker_whose_clock_is_wrong_asks_again_by_the_servers(
     assert abs(admission._behind_ms) < 60_000
 
 
+@pytest.mark.parametrize("behind_ms", [-30_000, 30_000])
+async def test_how_long_to_wait_goes_by_the_servers_clock(
+    stage: DoorStage, monkeypatch: pytest.MonkeyPatch, behind_ms: int
+) -> None:
+    await rule(stage, "organisation", 1, "calls", window_kind="rolling", seconds=3600)
+    assert await statuses(stage, 1) == [200]
+    monkeypatch.setattr(stage.worker.flow.admission, "_behind_ms", behind_ms)
+    refused = await ask(stage)
+    resets_at = datetime.fromisoformat(refused.json()["error"]["limit"]["resets_at"])
+    wait_s = (resets_at - datetime.now(UTC)).total_seconds()
+    assert abs(int(refused.headers["retry-after"]) - wait_s) < 15
+
+
 async def used(stage: DoorStage) -> dict[str, int]:
     rows = await stage.pool.fetch(
         "SELECT l.unit, m.used FROM meter_use m JOIN limit_rule l ON m.owner LIKE '%:l' || l.id"

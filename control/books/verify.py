@@ -117,11 +117,9 @@ async def compare(pool: Pool, redis: Store, shard: int) -> tuple[int, list[Diffe
             uses = await conn.fetch(sql.load()["meter_use_of_shards"], [shard])
             waiting = await conn.fetch(sql.load()["verify_waiting"], shard)
         figures = {p["owner"]: Figure(p["owner"], "pool", p["balance"], 0) for p in pools}
-        # counts of those that requests name end in Redis with them; the ledger keeps them
-        lasting = [use for use in uses if not use["owner"].startswith(("w:j:", "w:e:"))]
         figures |= {
             use["owner"]: Figure(use["owner"], use["unit"], use["used"], use["window_start"])
-            for use in lasting
+            for use in uses
         }
         if not figures:
             return 0, []

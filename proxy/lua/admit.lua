@@ -8,7 +8,7 @@
 --        window (see look), limit (empty: beside the counts), way of payment (0: counts on every way)
 -- reply: {OK, way, left...} per meter | {NOTREADY} | {STALE, key fields..., organisation fields...}
 --        | {KEY} revoked or expired | {ORG} suspended | {CLOCK, the server's time in ms}
---        | {LIMIT, nth meter, left, limit, used, held, ms when there is room} as of limits
+--        | {LIMIT, nth meter, left, limit, used, held, ms when there is room, the server's time} as of limits
 --        | {JOB, its ceiling} another one was set before | {MANY} owners | {BAD, what}
 -- layout: see prelude for holds; a pool is x.b balance, x.f floor, x.h held; a limit is x.l, x.u, x.h
 
@@ -91,7 +91,7 @@ for at = 11, #ARGV, METER do
     else
       local room = level.width and level.left and room_at(owner, meter, level, want) or to or ''
       local left = level.left or 0
-      local no = { 'LIMIT', digits(nth), digits(left), level.limit, level.used or '0', level.held, room }
+      local no = { 'LIMIT', digits(nth), digits(left), level.limit, level.used or '0', level.held, room, digits(now) }
       if of == '0' then return no end
       -- where no way carries it, the one that has most left is told
       if not refused or left > most then refused, most = no, left end

@@ -134,7 +134,9 @@ SELECT shard, owner, credits - debits AS balance FROM account
 WHERE kind = 'pool' AND shard = ANY($1::smallint[])
 
 -- name: meter_use_of_shards
-SELECT shard, owner, unit, window_start, used FROM meter_use_open WHERE shard = ANY($1::smallint[])
+-- But for those that requests name: their counts end in Redis with them, the ledger keeps them.
+SELECT shard, owner, unit, window_start, used FROM meter_use_open
+WHERE shard = ANY($1::smallint[]) AND owner NOT LIKE 'w:j:%' AND owner NOT LIKE 'w:e:%'
 
 -- name: budgets_of_shards
 -- Those that were used, and those that have a limit and no use yet.
