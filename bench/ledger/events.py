@@ -44,10 +44,20 @@ def _request(caller: Caller) -> tuple[Call, Call]:
         "i": "0123456789abcdef",
     }
     told = {"p": "ops", "d": 1, "n": 1, "t": TOKENS, "s": "provider", "r": "", "ms": 731}
-    meters = (6, "pool", "pool", HELD_UCR)
-    words = (rid, LEASE_MS, 1, 1, orjson.dumps(known), BACKLOG_MAX, "", *meters)
+    meters = (6, "pool", "pool", HELD_UCR, "", "", 1)
+    words = (rid, LEASE_MS, 1, 1, orjson.dumps(known), BACKLOG_MAX, "", 0, 9, "", *meters)
     admit: Call = ("admit", [at.meta, at.hold, at.lease, at.usage, key, owner], words)
     event = orjson.dumps(known | told)
-    ended = (rid, "settled", COST_UCR, owner + b":pool", "", HELD_UCR, event)
+    ended = (
+        rid,
+        "settled",
+        COST_UCR,
+        owner + b":pool",
+        "",
+        HELD_UCR,
+        event,
+        1,
+        sum(TOKENS.values()),
+    )
     settle: Call = ("settle", [at.meta, at.hold, at.lease, at.tomb, at.usage, owner], ended)
     return admit, settle
