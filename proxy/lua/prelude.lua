@@ -268,11 +268,12 @@ end
 
 -- When a rolling window has room for `want` again, in ms; empty when it never has.
 local function room_at(owner, meter, level, want)
-  local lacks = want - level.left
+  local lacks, oldest, fields = want - level.left, level.part - RING + 1, {}
   if not (tonumber(level.limit) >= want) then return '' end
-  for part = level.part - RING + 1, level.part do
-    lacks = lacks - (count(redis.call('HGET', owner, place(meter, part)), 0) or 0)
-    if lacks <= 0 then return digits((part + RING) * level.width) end
+  for i = 1, RING do fields[i] = place(meter, oldest + i - 1) end
+  for i, text in ipairs(redis.call('HMGET', owner, unpack(fields))) do
+    lacks = lacks - (count(text, 0) or 0)
+    if lacks <= 0 then return digits((oldest + i - 1 + RING) * level.width) end
   end
   return ''
 end
