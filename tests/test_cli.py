@@ -261,6 +261,12 @@ async def test_what_the_api_refuses_is_a_sentence_and_exit_code_1(cli: Command) 
         assert ran.err.strip().endswith((".", "`", "`.")), ran.err
 
 
+async def test_what_is_no_window_is_told_which_there_are(cli: Command) -> None:
+    ran = await cli("limit", "add", "--organisation", "Platform", "--requests", "3", "--per", "0")
+    assert (ran.code, ran.out) == (2, "")
+    assert "day, week or month" in ran.err
+
+
 async def test_misuse_is_exit_code_2(cli: Command) -> None:
     for words in (
         ("org", "create"),

@@ -73,6 +73,8 @@ def window(per: str | None) -> dict[str, object]:
         return {}
     if per in CALENDAR:
         return {"window": per}
+    if not _span(per):
+        raise Misused(f"{per} is no window; write one such as 60s or 24h, or day, week or month.")
     return {"window": "rolling", "seconds": span_s(per)}
 
 
