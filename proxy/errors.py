@@ -177,6 +177,15 @@ class FieldInvalid(CallerError):
     code = "field_invalid"
 
 
+class NotCarried(CallerError):
+    """{what} cannot be carried to {provider}: it has no place for it, and nothing is dropped
+    silently. Leave it out, or choose a model of a provider that has it."""
+
+    code = "not_carried"
+    retry = False
+    counts = True
+
+
 class JobCeilingDiffers(CallerError):
     """This job has a ceiling of {ceiling} credits already, and the first one stands. Send the same
     X-Job-Max-Cost, or another X-Job-Id."""
