@@ -16,6 +16,7 @@ from typing import Any
 from proxy.declared import SettingsError
 from proxy.egress import Hop
 from proxy.incoming import Unreachable
+from proxy.networks import Judge, is_possible, require
 
 ADDRESSES_MAX = 8  # of one name
 STAGGER_S = 0.25  # an address that is silent for so long gets company
@@ -45,12 +46,20 @@ def _unusable(why: str) -> SettingsError:
     )
 
 
-async def connect(host: str, port: int) -> socket.socket:
-    """A socket to the first address that answers; a silent one is soon joined by the next."""
-    addresses = alternating(await resolved(host, port))[:ADDRESSES_MAX]
+async def connect(host: str, port: int, judge: Judge = is_possible) -> socket.socket:
+    """A socket to the first address that answers; a silent one is soon joined by the next. What is
+    judged is what is connected to: the name is not looked up again."""
+    addresses = alternating(await judged(host, port, judge))[:ADDRESSES_MAX]
     if len(addresses) == 1:
         return await _connected(addresses[0])
     return await _race(deque(addresses))
+
+
+async def judged(host: str, port: int, judge: Judge) -> Sequence[AddressInfo]:
+    """All addresses of a name, when each of them may be connected to."""
+    found = await resolved(host, port)
+    require(host, (each[4][0] for each in found), judge)
+    return found
 
 
 async def resolved(host: str, port: int) -> Sequence[AddressInfo]:

@@ -14,12 +14,14 @@ from proxy import dial
 from proxy.egress import Egress
 from proxy.incoming import Answer, Broken, Stale, TooLate, Unreachable
 from proxy.metrics import Metrics
+from proxy.networks import is_possible, is_public
 from proxy.pool import Exhausted, Origin, Pool
 from proxy.settings import Settings
 
 __all__ = ["Broken", "Client", "Exhausted", "Origin", "Pool", "Stale", "TooLate", "Unreachable"]
 
 URLS_MAX = 10_000  # that are remembered taken apart
+POOLS_MAX = 10_000  # beyond, those without a connection go
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -55,18 +57,25 @@ class Client:
         self._metrics = metrics
         self._egress = Egress.of(environ)
         self._tls = dial.trust(settings.upstream_ca_file)
-        self._pools: dict[Origin, Pool] = {}
+        self._pools: dict[tuple[Origin, bool], Pool] = {}
         self._places: dict[str, Place] = {}
+        self._public_places: dict[str, Place] = {}
 
-    def waiting(self, url: str) -> int:
-        return self._place(url).pool.waiting
+    def waiting(self, url: str, public: bool = False) -> int:
+        return self._place(url, public).pool.waiting
 
     async def post(
-        self, url: str, headers: Headers, body: bytes, tries: Tries | None = None
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        tries: Tries | None = None,
+        public: bool = False,
     ) -> Answer:
         """Sends one request; a kept connection that had already ended is replaced once, and that
-        counts as a further try."""
-        place = self._places.get(url) or self._place(url)
+        counts as a further try. `public`: to a public address or to none."""
+        known = self._public_places if public else self._places
+        place = known.get(url) or self._place(url, public)
         head, pool = place.head(headers, len(body)), place.pool
         connection = pool.kept() or await pool.take()
         try:
@@ -83,24 +92,27 @@ class Client:
         for pool in self._pools.values():
             pool.close()
 
-    def _place(self, url: str) -> Place:
-        found = self._places.get(url)
+    def _place(self, url: str, public: bool) -> Place:
+        known = self._public_places if public else self._places
+        found = known.get(url)
         if found is None:
-            if len(self._places) >= URLS_MAX:
-                self._places.clear()
+            if len(known) >= URLS_MAX:
+                known.clear()
             try:
                 origin, target = taken_apart(url)
             except ValueError:
                 raise Unreachable("its base URL is no http:// or https:// address") from None
-            found = self._places[url] = self._new_place(origin, target)
+            found = known[url] = self._new_place(origin, target, public)
         return found
 
-    def _new_place(self, origin: Origin, target: bytes) -> Place:
+    def _new_place(self, origin: Origin, target: bytes, public: bool) -> Place:
         hop = self._egress.hop(origin.host, origin.port, origin.tls)
-        pool = self._pools.get(origin)
+        pool = self._pools.get((origin, public))
         if pool is None:
-            pool = Pool(origin, hop, self._settings, self._metrics, self._tls)
-            self._pools[origin] = pool
+            self._forget_pools()
+            judge = is_public if public else is_possible
+            pool = Pool(origin, hop, self._settings, self._metrics, self._tls, judge)
+            self._pools[origin, public] = pool
         begin = b"\r\nhost: " + origin.authority
         if hop is not None and not origin.tls:  # such a proxy reads the request itself
             target = b"http://" + origin.authority + target
@@ -108,6 +120,13 @@ class Client:
                 begin += b"\r\nproxy-authorization: " + hop.authorization
         begin = b"POST " + target + b" HTTP/1.1" + begin
         return Place(pool, begin, begin.count(b"\n"))
+
+    def _forget_pools(self) -> None:
+        """Places that name one which has gone are taken apart anew."""
+        if len(self._pools) >= POOLS_MAX:
+            self._places.clear()
+            self._public_places.clear()
+            self._pools = {at: pool for at, pool in self._pools.items() if pool.in_use}
 
 
 def taken_apart(url: str) -> tuple[Origin, bytes]:

@@ -6,15 +6,17 @@ whoever has waited longest; nobody who comes later can take it from him.
 
 import asyncio
 import random
+import socket
 import ssl
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy import dial
 from proxy.connection import Connection
 from proxy.egress import Hop
 from proxy.incoming import Bounds, TooLate, Unreachable
 from proxy.metrics import Metrics
+from proxy.networks import Forbidden, Judge, is_possible
 from proxy.settings import Settings
 
 SWEEP_GRACE_S = 0.005  # timers ring a little early
@@ -52,10 +54,13 @@ class Pool:
         settings: Settings,
         metrics: Metrics,
         tls: ssl.SSLContext,
+        judge: Judge = is_possible,
     ) -> None:
+        """`judge` tells at every connection whether the server may lie where its name leads."""
         self.origin = origin
         self.bounds = Bounds.of(settings)
         self._hop = hop
+        self._judge = judge
         self._settings = settings
         self._metrics = metrics
         self._tls = tls if origin.tls else None
@@ -66,6 +71,11 @@ class Pool:
         self._idle: deque[Connection] = deque()  # the longest unused first
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a connection is open or wanted."""
+        return bool(self._places or self._waiters)
 
     @property
     def waiting(self) -> int:
@@ -157,11 +167,11 @@ class Pool:
         return connection
 
     async def _dial(self) -> Connection:
-        to = self._hop or self.origin
-        sock = await dial.connect(to.host, to.port)
+        if self._hop is None:
+            sock = await dial.connect(self.origin.host, self.origin.port, self._judge)
+        else:
+            sock = await self._through(self._hop)
         try:
-            if self._hop is not None and self._tls is not None:
-                await dial.tunnel(sock, b"%b:%d" % (self.origin.name, self.origin.port), self._hop)
             _, connection = await self._loop.create_connection(
                 lambda: Connection(self),
                 sock=sock,
@@ -172,6 +182,24 @@ class Pool:
             sock.close()
             raise
         return connection
+
+    async def _through(self, hop: Hop) -> socket.socket:
+        """By the HTTP proxy on the way. It is told a name and looks it up itself; where that is not
+        to be trusted, it is told the address that was judged."""
+        target = self.origin
+        if self._judge is not is_possible:
+            if self._tls is None:
+                raise Forbidden(f"{target.host} is not reached by https")
+            found = await dial.judged(target.host, target.port, self._judge)
+            target = replace(target, host=found[0][4][0])
+        sock = await dial.connect(hop.host, hop.port)
+        try:
+            if self._tls is not None:
+                await dial.tunnel(sock, b"%b:%d" % (target.name, target.port), hop)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def _turn(self, give_up_at: float) -> Connection | None:
         """A kept connection, or None for the place of one that has ended."""

@@ -12,6 +12,7 @@ import orjson
 from proxy import sse
 from proxy.delivered import Delivered, last_frame
 from proxy.errors import OpsError, UpstreamBroken
+from proxy.masks import mask_bytes
 from proxy.types import Call, Outcome, Usage
 from proxy.upstream import Reply
 
@@ -155,6 +156,7 @@ def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: Deliv
                 continue
         if ERROR in data and _is_error(data):
             count.error = True
+            event = mask_bytes(event, reply.deployment.secret)
         else:
             count.add(event)
         kept.append(event)

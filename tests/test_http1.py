@@ -497,7 +497,7 @@ async def test_every_place_comes_back_however_its_request_ends() -> None:
                     with_answer = (await asyncio.gather(task, return_exceptions=True))[0]
                     if isinstance(with_answer, Answer):
                         with_answer.close()
-                pool = next(p for o, p in made._pools.items() if str(o.port) in server.url)
+                pool = next(p for p in made._pools.values() if str(p.origin.port) in server.url)
                 assert pool._places == len(pool._open) == len(pool._idle)
                 assert gauges(metrics)["waiting"] == gauges(metrics)["in use"] == 0
 

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
+from proxy.masks import mask
 from proxy.providers.base import Headers
 from proxy.types import Call, Deployment, Usage
 
@@ -112,11 +113,6 @@ def _parts(
         parts[name] = min(_count(details, field) or 0, whole)
         whole -= parts[name]
     return {side: whole, **parts}
-
-
-def mask(text: str, secret: str) -> str:
-    """Providers like to repeat the key they were given."""
-    return text.replace(secret, "***") if secret else text
 
 
 def _message(answer: bytes) -> str:
