@@ -2,9 +2,9 @@
 
 python -m bench.pricing_cases --cases 10000000
 
-Each case is a price (up to nine classes of tokens, a markup) and a usage; the exact amount is the
-sum of fractions, class by class, by another formula than the product's. All cores work; exit status
-0 only when no case differs and nothing drifts by more than the rounding up of each case.
+Each case is a price (many classes, up to three tiers, a markup) and a usage; the exact amount is
+the sum of fractions, class by class, by another formula than the product's. All cores work; exit
+status 0 only when no case differs and nothing drifts by more than the rounding up of each case.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from fractions import Fraction
 from math import ceil
 from multiprocessing import get_context
 
+from proxy.price import SIDES, WITHIN, Price, Tier
 from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr, worst_ucr
-from proxy.types import WITHIN, Price
 
 CASES_PER_PART = 50_000
-CLASSES = ("input", "output", *WITHIN)
+CLASSES = (*SIDES, "seconds")
 #: Where mistakes sit: nothing, one, around a million, at the edges of doubles and of amounts.
 EDGES = (0, 1, 2, 999_999, 1_000_000, 1_000_001, 2**31, 2**53 - 1, 2**53, 2**53 + 1)
 SHOWN_MAX = 5
@@ -52,9 +52,14 @@ def _number(dice: random.Random, most: int) -> int:
 
 
 def _price(dice: random.Random) -> Price:
-    classes = ["input", "output", *(name for name in WITHIN if dice.random() < 0.4)]
-    rates = {name: _number(dice, 10**15) for name in classes}
-    return Price(1, rates, dice.choice((1_000_000, 1_250_000, _number(dice, 10_000_000))))
+    tiers = sorted(_number(dice, 10**8) for _ in range(dice.choice((0, 0, 1, 2))))
+    factor = dice.choice((1_000_000, 1_250_000, _number(dice, 10_000_000)))
+    return Price(1, _rates(dice), factor, tuple(Tier(above, _rates(dice)) for above in tiers))
+
+
+def _rates(dice: random.Random) -> dict[str, int]:
+    classes = ["input", "output", *(name for name in WITHIN if dice.random() < 0.4), "seconds"]
+    return {name: _number(dice, 10**15) for name in classes}
 
 
 def _usage(dice: random.Random) -> dict[str, int]:
@@ -62,20 +67,26 @@ def _usage(dice: random.Random) -> dict[str, int]:
 
 
 def _exact(used: dict[str, int], price: Price) -> Fraction:
-    per_token = {
-        name: Fraction(price.rates.get(name, price.rates[WITHIN.get(name, name)]), 1_000_000)
-        for name in used
-    }
-    total = sum((count * per_token[name] for name, count in used.items()), Fraction(0))
+    into = sum(count for name, count in used.items() if SIDES.get(name) == "input")
+    rates = price.rates
+    for tier in price.tiers:
+        rates = tier.rates if into > tier.above else rates
+    total = Fraction(0)
+    for name, count in used.items():
+        rate = next(rates[one] for one in (name, *WITHIN.get(name, ())) if one in rates)
+        total += Fraction(count * rate, 3_600_000_000 if name == "seconds" else 1_000_000)
     return total * Fraction(price.factor_ppm, 1_000_000)
 
 
 def _not_covered(used: dict[str, int], price: Price, cost: int) -> Iterator[str]:
     """The hold for so many tokens in and out is enough, whatever their classes turned out to be."""
     sides = {"input": 0, "output": 0}
+    units = {name: count for name, count in used.items() if name not in SIDES}
     for name, count in used.items():
-        sides[WITHIN.get(name, name)] += count
-    hold = worst_ucr(sides["input"], sides["output"], price)
+        if name in SIDES:
+            sides[SIDES[name]] += count
+    into, out = sides["input"], sides["output"]
+    hold = worst_ucr(into, out, price.reached_by(into), units)
     if hold < cost:
         yield f"{used} at {price} costs {cost}, and {hold} were held"
 

@@ -10,9 +10,10 @@ import orjson
 from proxy import rates, relay
 from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
+from proxy.price import tokens_in, tokens_out
 from proxy.pricing import credits_text
 from proxy.relay import Downstream
-from proxy.types import NO_USAGE, WITHIN, Call, Outcome, Ticket, Usage
+from proxy.types import NO_USAGE, Call, Outcome, Ticket, Usage
 from proxy.upstream import Reply
 
 JSON = (b"content-type", b"application/json")
@@ -75,9 +76,8 @@ def error_body(problem: OpsError, rid: str, usage: Usage = NO_USAGE) -> bytes:
 
 def _usage(usage: Usage) -> dict[str, object]:
     """OpenAI's totals, and whether a provider has counted them."""
-    total = sum(usage.tokens.values())
-    inside = sum(n for name, n in usage.tokens.items() if WITHIN.get(name, name) == "input")
-    counts = {"prompt_tokens": inside, "completion_tokens": total - inside, "total_tokens": total}
+    into, out = tokens_in(usage.tokens), tokens_out(usage.tokens)
+    counts = {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out}
     return {**counts, "estimated": usage.source != "provider"}
 
 

@@ -14,10 +14,10 @@ from proxy.admit import Admission
 from proxy.answers import Exchange
 from proxy.callers import credential
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
-from proxy.hold import allowed, output_max
+from proxy.hold import allowed, more_ucr, output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
-from proxy.pricing import cost_ucr, worst_ucr
+from proxy.pricing import cost_ucr
 from proxy.relay import Downstream
 from proxy.settings import Settings
 from proxy.settle import Settler
@@ -58,7 +58,7 @@ class Flow:
             caller = await self.admission.identify(credential(headers), client)
             call = request.chat(exchange.rid, path, body, self.settings, headers, client)
             model = route.find(call.model, self.current.in_force())
-            price = route.price_of(model)
+            price = route.price_of(model, call.kind)
             deployments = route.candidates(model)
             call = allowed(call, model, price, self.settings.slice_tokens)
             ticket = await self.admission.admit(call, caller, model, price)
@@ -159,7 +159,7 @@ class _Slices:
 
     async def refusal(self) -> OpsError:
         ticket, call, _ = self._request
-        extra = worst_ucr(0, self._next, ticket.price)
+        extra = more_ucr(ticket, call, self._next)
         return await self._flow.admission.ended(ticket, call, extra)
 
     @property

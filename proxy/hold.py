@@ -12,9 +12,12 @@ from proxy.meters import Level, Meter
 from proxy.pricing import credits_text, worst_ucr
 from proxy.request import choices_of, with_maximum
 from proxy.settings import Settings
-from proxy.types import Call, Model, Price
+from proxy.types import Call, Model, Price, Ticket
+from proxy.units import units_max
 
 BYTES_PER_TOKEN = 4  # as text usually counts
+SILENT = ("embeddings", "rerank", "moderation")  # kinds of calls that give out no tokens
+TEXT = ("text", "refusal", "input_text", "output_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,18 @@ def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
     tokens = likely_tokens(call, model, settings.output_assumed)
     if call.stream and not model.thinks:
         output = min(output, settings.slice_tokens)
-    amount = worst_ucr(input_max(call, model), output, price)
-    return Hold(amount, output, tokens, likely_input(call, model))
+    return Hold(_worst(call, model, price, output), output, tokens, likely_input(call, model))
+
+
+def more_ucr(ticket: Ticket, call: Call, tokens: int) -> int:
+    """What the next slice of a stream can cost at most, after the hold that it began with."""
+    price = ticket.price
+    return worst_ucr(0, tokens, price.reached_by(input_max(call, ticket.model)))
+
+
+def _worst(call: Call, model: Model, price: Price, output: int) -> int:
+    into = input_max(call, model)
+    return worst_ucr(into, output, price.reached_by(into), units_max(call, price))
 
 
 def lowered(
@@ -43,14 +56,13 @@ def lowered(
     """What the credits that are left carry, for a client who named no maximum of his own."""
     if call.stream or names_maximum(call):
         return None
-    into, choices = input_max(call, model), choices_of(call.fields)
     low = _carried(call, model, price, left_ucr)
     if not low:
         return None
-    output = low * choices
+    output = low * choices_of(call.fields)
     likely = likely_input(call, model)
     tokens = likely + min(output, settings.output_assumed)
-    return Hold(worst_ucr(into, output, price), output, tokens, likely)
+    return Hold(_worst(call, model, price, output), output, tokens, likely)
 
 
 def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
@@ -61,15 +73,15 @@ def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
     limit, most = call.max_cost_ucr, output_max(call, model)
     if limit is None:
         return call
-    into, choices = input_max(call, model), choices_of(call.fields)
     # the hold of each slice is rounded up
     slices = -(-most // slice_tokens) if call.stream and worst_ucr(0, most, price) else 0
-    if (needed := worst_ucr(into, most, price) + slices) <= limit:
+    if (needed := _worst(call, model, price, most) + slices) <= limit:
         return call
     tokens = _carried(call, model, price, limit - slices)
     named = call.output_max is not None and not call.stream
     if named or not tokens:
-        raise _too_dear(needed if named else worst_ucr(into, choices, price) + slices, limit)
+        least = _worst(call, model, price, choices_of(call.fields)) + slices
+        raise _too_dear(needed if named else least, limit)
     return with_maximum(call, tokens)
 
 
@@ -82,11 +94,11 @@ def _too_dear(needed: int, limit: int) -> MaxCostExceeded:
 
 def _carried(call: Call, model: Model, price: Price, ucr: int) -> int:
     """The largest maximum of each choice whose worst case costs no more."""
-    into, choices = input_max(call, model), choices_of(call.fields)
+    choices = choices_of(call.fields)
     low, high = 0, output_max(call, model) // choices
     while low < high:
         middle = (low + high + 1) // 2
-        if worst_ucr(into, middle * choices, price) <= ucr:
+        if _worst(call, model, price, middle * choices) <= ucr:
             low = middle
         else:
             high = middle - 1
@@ -95,6 +107,8 @@ def _carried(call: Call, model: Model, price: Price, ucr: int) -> int:
 
 def output_max(call: Call, model: Model) -> int:
     """Tokens of all choices together."""
+    if call.kind in SILENT:
+        return 0
     most = model.output_max * choices_of(call.fields)
     return most if call.output_max is None else min(most, call.output_max)
 
@@ -121,13 +135,21 @@ def input_max(call: Call, model: Model) -> int:
 
 
 def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
-    """Images, audio and files may count for more tokens than they have bytes here."""
-    for message in fields["messages"]:
-        content = message.get("content")
+    """Images, audio and files may count for more tokens than they have bytes here, and what the
+    provider has kept has none."""
+    if fields.get("previous_response_id") or fields.get("conversation"):
+        return True
+    for message in _messages(fields):
+        content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list) and not all(map(_is_text, content)):
             return True
     return False
 
 
+def _messages(fields: Mapping[str, Any]) -> list[Any]:
+    found = fields.get("messages") or fields.get("input")
+    return found if isinstance(found, list) else []
+
+
 def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in ("text", "refusal")
+    return isinstance(part, dict) and part.get("type") in TEXT

@@ -51,6 +51,7 @@ FAMILIES = (
     Family("connections", "gauge", "Connections of clients just now."),
     Family("tokens_total", "counter", "Tokens, by side.", ('side="input"', 'side="output"')),
     Family("charged_ucr_total", "counter", "Micro-credits charged."),
+    Family("unpriced_total", "counter", "Classes of usage that a price had no rate for."),
     Family(
         "settled_total",
         "counter",
@@ -103,6 +104,7 @@ class Metrics:
         self.connections = _offsets["connections"]
         self.tokens = _offsets["tokens_total"]
         self.charged = _offsets["charged_ucr_total"]
+        self.unpriced = _offsets["unpriced_total"]
         self.settled = _offsets["settled_total"]
         self.redis_failures = _offsets["redis_failures_total"]
         self.stale = _offsets["stale_records_total"]

@@ -1,6 +1,7 @@
 """Route: which upstreams serve this call, in which order. Pure: values in, values out."""
 
 from proxy.errors import ModelNotFound, PriceUnknown, UpstreamUnreachable
+from proxy.price import Kind
 from proxy.types import Deployment, Model, Price, Snapshot
 
 
@@ -12,9 +13,9 @@ def find(name: str, snapshot: Snapshot) -> Model:
     return model
 
 
-def price_of(model: Model) -> Price:
+def price_of(model: Model, kind: Kind = "chat") -> Price:
     """No price, no call: what cannot be charged exactly is not sold."""
-    if model.price is None or not model.price.is_complete:
+    if model.price is None or not model.price.covers(kind):
         raise PriceUnknown("model", model=model.id)
     return model.price
 

@@ -17,11 +17,13 @@ import orjson
 from proxy.again import send_again
 from proxy.errors import ClientGone, NotReady
 from proxy.heir import FIRST_ID, Heir
+from proxy.hold import more_ucr
 from proxy.journal import Admitted, Journal, JournalError, Used
 from proxy.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown, Reply
-from proxy.pricing import cost_ucr, worst_ucr
+from proxy.price import tokens_cached, tokens_in, tokens_out
+from proxy.pricing import cost_ucr, unpriced
 from proxy.replies import Renewal
 from proxy.shards import SendAgain, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
@@ -30,6 +32,7 @@ log = logging.getLogger("opscenter.proxy.settle")
 
 CONFIRM_POLL_S = 0.25
 REDRIVE_AFTER_S = 3.0  # what the ledger has not confirmed by then is settled again
+TOLD_MAX = 1_000  # pairs of a model and a class
 LOOKED_AT_ONCE = 5_000  # of those that were sent first
 
 
@@ -47,6 +50,7 @@ class Settler:
         self._sending: set[asyncio.Future[Reply]] = set()
         self.keeper = Keeper(shards, metrics, journal)
         self._heir = Heir(shards, journal, self._send_again)
+        self._told: set[tuple[str, str]] = set()  # what was used and has no rate
         self._sent_at: dict[str, float] = {}  # settled and not confirmed; oldest first
 
     @property
@@ -89,6 +93,8 @@ class Settler:
         except JournalError as problem:
             log.error("%s: request %s is remembered in memory alone", problem, ticket.rid)
         self._count(outcome, cost)
+        if missing := unpriced(outcome.usage.tokens, ticket.price):
+            self._tell_unpriced(ticket.model.id, missing)
         self._send(ticket.rid, _admitted(ticket), used)
         return cost
 
@@ -99,7 +105,7 @@ class Settler:
 
     async def extend(self, ticket: Ticket, call: Call, outcome: Outcome, tokens: int) -> bool:
         """Holds a stream's next slice; False where the credits do not carry it."""
-        extra = worst_ucr(0, tokens, ticket.price)
+        extra = more_ucr(ticket, call, tokens)
         row = Renewal(ticket.rid, ticket.standing.owners, so_far(ticket, call, outcome), extra)
         try:
             [answer] = await self._shards.renew(ticket.shard, [row])
@@ -197,15 +203,22 @@ class Settler:
     def counted(self, outcome: Outcome) -> int:
         """Its tokens, as limits count them."""
         tokens = outcome.usage.tokens
-        cached = 0 if self._counts_cached else tokens.get("cache_read", 0)
-        return sum(tokens.values()) - cached
+        cached = 0 if self._counts_cached else tokens_cached(tokens)
+        return tokens_in(tokens) + tokens_out(tokens) - cached
 
     def _count(self, outcome: Outcome, cost: int) -> None:
         metrics, tokens = self._metrics, outcome.usage.tokens
         metrics.add(metrics.charged, cost)
-        for name, count in tokens.items():
-            output = name in ("output", "reasoning", "audio_out", "image_out")
-            metrics.add(metrics.tokens + output, count)
+        metrics.add(metrics.tokens, tokens_in(tokens))
+        metrics.add(metrics.tokens + 1, tokens_out(tokens))
+
+    def _tell_unpriced(self, model: str, missing: list[str]) -> None:
+        """Once for each model and class: an answer was charged by a stand-in, or not for this."""
+        self._metrics.add(self._metrics.unpriced, len(missing))
+        for name in missing:
+            if (model, name) not in self._told and len(self._told) < TOLD_MAX:
+                self._told.add((model, name))
+                log.warning("%s was used with %s, which its price has no rate for", model, name)
 
 
 def _admitted(ticket: Ticket) -> Admitted:

@@ -14,10 +14,11 @@ import orjson
 from proxy.errors import NotReady
 from proxy.keyfile import KeyFile
 from proxy.pipe import RedisDown
+from proxy.price import read_price
 from proxy.providers.catalog import ADAPTERS
 from proxy.shards import Shards
 from proxy.tokens import issuers_of
-from proxy.types import Deployment, Model, Price, Snapshot
+from proxy.types import Deployment, Model, Snapshot
 
 FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away
 
@@ -96,8 +97,7 @@ def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
         thinks=row["thinks"],
         created=row["created"],
         deployments=tuple(d for r in row["deployments"] if (d := _deployment(row["id"], r, keys))),
-        price=price
-        and Price(price["version"], MappingProxyType(price["rates"]), price["factor_ppm"]),
+        price=price and read_price(price["version"], price),
     )
 
 

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.meters import Job, Meter, Payment, Standing, Standings
+from proxy.price import Kind
+from proxy.price import Price as Price
 
 Network = IPv4Network | IPv6Network
 TokenKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
@@ -28,38 +30,6 @@ class Deployment:
     base_url: str
     upstream_model: str
     secret: str = field(default="", repr=False)  # in memory only, opened from the snapshot
-
-
-#: A class without a rate of its own is charged as the one it is a part of.
-WITHIN = {
-    "cache_read": "input",
-    "cache_write": "input",
-    "audio_in": "input",
-    "image_in": "input",
-    "reasoning": "output",
-    "audio_out": "output",
-    "image_out": "output",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a model costs; usage keeps the version it was charged by."""
-
-    version: int
-    rates: Mapping[str, int]  # token class -> ucr per 1,000,000 tokens
-    factor_ppm: int  # 1,000,000 + markup
-    dearest_in: int = field(init=False)  # of all classes of that side
-    dearest_out: int = field(init=False)
-    is_complete: bool = field(init=False)  # each side of a call has a rate, every class is known
-
-    def __post_init__(self) -> None:
-        sides = {name: WITHIN.get(name, name) for name in self.rates}
-        known = set(sides.values()) <= {"input", "output"} <= set(self.rates)
-        object.__setattr__(self, "is_complete", known and min(self.rates.values()) >= 0)
-        for name, side in (("dearest_in", "input"), ("dearest_out", "output")):
-            of_side = [r for token, r in self.rates.items() if WITHIN.get(token, token) == side]
-            object.__setattr__(self, name, max(of_side, default=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +169,8 @@ class Call:
     client: str = ""  # the address that it came from
     lowered_to: int | None = None  # a maximum of tokens that the client had not named
     max_cost_ucr: int | None = None  # what the client allows this request to cost
+    kind: Kind = "chat"
+    units: Mapping[str, int] = field(default_factory=dict)  # the most that it may use, no tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +190,15 @@ class Ticket:
     left: tuple[int, ...] = ()  # of each meter of the standing, after this hold
     amounts: Sequence[int] = ()  # that it takes of each
     output_held: int = 0  # tokens that the hold carries; of a stream the first slice
+    bound: Price | None = None  # what holds of it go by: the tiers that it can reach
     lowered_to: int | None = None  # tokens, when the credits did not carry the model's maximum
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Disjoint token classes, as the provider counted them or as we estimated."""
+    """Disjoint classes of `proxy/price.py`, as the provider counted them or as we estimated."""
 
-    tokens: Mapping[str, int]
+    tokens: Mapping[str, int]  # and what is counted and is no token
     source: str = "provider"  # provider, estimated, none
 
 

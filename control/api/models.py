@@ -28,8 +28,8 @@ from control.database import Connection
 from control.errors import Invalid, NotFound
 from control.money import rate_to_dollars
 from control.state import state_of
+from proxy.price import SIDES, UNITS, unknown
 from proxy.pricing import PER_MILLION
-from proxy.types import WITHIN
 
 router = APIRouter(prefix="/api/v1/llm/admin/models", tags=["models"])
 
@@ -131,9 +131,8 @@ async def remove_model(request: Request, caller: PlatformAdmin, model: ModelPath
 
 
 def _complete(prices: dict[str, int]) -> None:
-    unknown = set(prices) - {"input", "output", *WITHIN}
-    if unknown or not {"input", "output"} <= set(prices):
-        known = ", ".join(["input", "output", *WITHIN])
+    if unknown(prices) or not {"input", "output"} <= set(prices):
+        known = ", ".join([*SIDES, *UNITS])
         raise Invalid("prices", why=f"Prices need input and output; known classes are {known}.")
 
 

@@ -11,9 +11,9 @@ from control import sql
 from control.database import Pool
 from control.store import AWAY, Store
 from proxy.keys import SHARDS
+from proxy.price import read_price
 from proxy.pricing import cost_ucr, credits_text
 from proxy.scripts import SHARD_KEYS
-from proxy.types import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _booked(row: asyncpg.Record) -> list[str]:
     if row["late"]:
         story.append("It came after its hold had ended, so the ledger told Redis by the outbox.")
     if row["kind"] == "settled" and row["rates"] is not None:
-        price = Price(row["price_version"], row["rates"], row["factor_ppm"])
+        price = read_price(row["price_version"], dict(row))
         again = cost_ucr(row["tokens"], price)
         tokens = (
             ", ".join(f"{count} {name}" for name, count in row["tokens"].items()) or "no tokens"

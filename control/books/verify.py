@@ -12,9 +12,9 @@ from control.books.rebuild import Figure
 from control.database import Connection, Pool
 from control.store import AWAY, Store, Word
 from proxy.keys import SHARDS
+from proxy.price import read_price
 from proxy.pricing import cost_ucr
 from proxy.scripts import SHARD_KEYS
-from proxy.types import Price
 
 ROWS_PER_READ = 5_000
 COUNTS_PER_CALL = 500
@@ -79,7 +79,7 @@ async def _usage(conn: Connection) -> Check:
             if row["rates"] is None:
                 wrong.append(f"request {row['rid']}: price version {row['price_version']} is gone")
                 continue
-            price = Price(row["price_version"], row["rates"], row["factor_ppm"])
+            price = read_price(row["price_version"], dict(row))
             again = cost_ucr(row["tokens"], price)
             if again != row["cost"]:
                 wrong.append(f"request {row['rid']}: charged {row['cost']} ucr, computed {again}")
