@@ -171,6 +171,7 @@ class Call:
     max_cost_ucr: int | None = None  # what the client allows this request to cost
     kind: Kind = "chat"
     units: Mapping[str, int] = field(default_factory=dict)  # the most that it may use, no tokens
+    dialect: str = "chat"  # that the client speaks
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 from proxy.providers.base import Adapter
-from proxy.providers.openai import OpenAI
+from proxy.providers.openai import COMPATIBLE, OpenAI
 
 _openai = OpenAI()
 
 ADAPTERS: Mapping[str, Adapter] = {
     "echo": _openai,  # the built-in provider speaks OpenAI's dialect; see echo.py
-    "openai": _openai,  # any base URL that speaks it
+    "openai": _openai,  # OpenAI itself, and what has all that it has
+    "compatible": OpenAI(COMPATIBLE),  # any other base URL that speaks like it
 }

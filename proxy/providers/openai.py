@@ -6,11 +6,20 @@ from typing import Any
 
 import orjson
 
+from proxy.dialects.base import ProviderDialect
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
 from proxy.masks import mask
 from proxy.providers.base import Headers
 from proxy.types import Call, Deployment, Usage
 
+#: What every server that speaks like OpenAI may take, each at a path of its own.
+COMPATIBLE = frozenset(
+    {
+        *("chat", "completions", "embeddings", "moderations", "rerank"),
+        *("images", "speech", "transcription", "translation"),
+    }
+)
+NATIVE = COMPATIBLE | {"responses"}
 ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
 # what a caller can mend passes with its status; what he cannot is a bad gateway
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
@@ -21,6 +30,11 @@ TRANSIENT = frozenset({408, 498, 500, 502, 503, 504, 529})
 
 class OpenAI:
     """Answers the five questions for OpenAI and everything that speaks like it."""
+
+    speech: ProviderDialect | None = None
+
+    def __init__(self, native: frozenset[str] = NATIVE) -> None:
+        self.native = native
 
     def url(self, deployment: Deployment, call: Call) -> str:
         return f"{deployment.base_url.rstrip('/')}/chat/completions"
