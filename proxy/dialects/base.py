@@ -56,10 +56,17 @@ class ProviderDialect(Protocol):
     framing: Literal["events", "lines"]  # of its streams
 
     def write(
-        self, conversation: Conversation, *, model: str, output_max: int, stream: bool
+        self,
+        conversation: Conversation,
+        *,
+        model: str,
+        output_max: int,
+        stream: bool,
+        context_max: int = 0,
     ) -> dict[str, Any]:
         """The body. Carries every value or raises NotCarried; `output_max` is the model's own,
-        for providers that want a number where the client named none."""
+        for providers that want a number where the client named none; `context_max` its context's
+        (0: not known), for providers that have to be told how much to make room for."""
 
     def whole(self, answer: bytes) -> Sequence[Event]:
         """A whole answer; Failed where it is an error in spite of its status."""

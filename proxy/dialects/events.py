@@ -1,7 +1,8 @@
 """What an answer says, in no dialect: the same events for a stream and for a whole answer.
 
 The order of a good answer: Began, then parts (a part ends where another begins), then Finished;
-Counted whenever the provider tells usage, the last one wins. Failed ends an answer that broke off.
+Counted whenever the provider tells usage, the last one wins; where a stream breaks off and the last
+was partial, what went out is counted by what was delivered. Failed ends an answer that broke off.
 """
 
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Finished:
 @dataclass(frozen=True, slots=True)
 class Counted:
     usage: Usage
+    partial: bool = False  # all that came in, but of what goes out no more than the beginning
 
 
 @dataclass(frozen=True, slots=True)
