@@ -21,6 +21,10 @@ class Writer(Protocol):
     def cut(self, usage: Usage) -> bytes:
         """Of a stream: a clean end where credits ended, so that no client waits for more."""
 
+    def fail(self, problem: OpsError, usage: Usage) -> bytes:
+        """Of a stream that breaks off, also where that was told by Failed, which is not fed: its
+        error in place of an end, with what was used until then."""
+
     def whole(self, events: Sequence[Event], usage: Usage) -> bytes:
         """A whole answer at once."""
 
@@ -37,9 +41,6 @@ class ClientDialect(Protocol):
 
     def error(self, problem: OpsError, rid: str) -> bytes:
         """The body of an error."""
-
-    def error_event(self, problem: OpsError, rid: str, usage: Usage) -> bytes:
-        """The same in the middle of a stream, with what was used until then."""
 
 
 class Reader(Protocol):

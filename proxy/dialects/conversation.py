@@ -137,5 +137,7 @@ class Conversation:
     reasoning: Reasoning | None = None
     choices: int = 1
     user: str = ""
+    #: What changes no answer, such as `prompt_cache_key`: for who knows it, and missed by nobody.
+    hints: Mapping[str, Any] = field(default_factory=dict)
     #: What the client named and this page has no word for, by its name in the client's dialect.
     others: Mapping[str, Any] = field(default_factory=dict)

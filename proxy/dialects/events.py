@@ -53,7 +53,7 @@ class ToolBegan:
 
 @dataclass(frozen=True, slots=True)
 class ToolPiece:
-    """More of the arguments' JSON."""
+    """More of the arguments' JSON, of the call that began last."""
 
     index: int
     text: str
