@@ -3,13 +3,12 @@
 Used by every supervisor; imports nothing heavy and never kills a process it did not start.
 """
 
-import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,12 +17,9 @@ POLL_SECONDS: Final = 0.005
 LOG_BYTES_MAX: Final = 10 * 2**20
 TAIL_BYTES_MAX: Final = 64 * 2**10
 
-_PR_SET_PDEATHSIG: Final = 1
-_PARENT_GONE: Final = 127
-_libc = ctypes.CDLL(None, use_errno=True)
+_LAUNCH: Final = str(Path(__file__).with_name("launch.py"))
 
 Child = subprocess.Popen[bytes]
-SpawnFailed = subprocess.SubprocessError  # what ran before the program failed
 
 
 def spawn(
@@ -35,41 +31,33 @@ def spawn(
     pass_fds: Sequence[int] = (),
     cwd: str | None = None,
     user: int | None = None,
-    before: Callable[[], None] | None = None,
+    namespace: bool = False,
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> Child:
-    """Starts `argv` in a session of its own; it gets `death_signal` when its parent dies.
+    """Starts `argv` in a session of its own; it gets `death_signal` when its parent dies. With
+    `user` it runs as that one, in a `namespace` as nobody to itself.
 
     Call it on the main thread: Linux ties the signal to the thread that started the child.
     A session of its own keeps a terminal's Ctrl-C for the supervisor, which stops in order.
     """
-    parent = os.getpid()
-
-    def prepare() -> None:
-        if before is not None:
-            before()
-        # Last, because a change of credentials clears it.
-        _die_with(parent, death_signal)
-
+    given = {
+        "parent": os.getpid(),
+        "death_signal": int(death_signal),
+        "user": user,
+        "namespace": namespace,
+    }
     output = open_log(log) if log is not None else None
     try:
-        with warnings.catch_warnings():
-            # Newer Pythons warn of a fork beside threads; the child only makes system calls.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return subprocess.Popen(
-                list(argv),
-                env=None if env is None else dict(env),
-                stdin=stdin,
-                stdout=output,
-                stderr=output,
-                pass_fds=tuple(pass_fds),
-                cwd=cwd,
-                user=user,
-                group=user,
-                extra_groups=None if user is None else [],
-                preexec_fn=prepare,
-                start_new_session=True,
-            )
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", _LAUNCH, json.dumps(given), *argv],
+            env=None if env is None else dict(env),
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            pass_fds=tuple(pass_fds),
+            cwd=cwd,
+            start_new_session=True,
+        )
     finally:
         if output is not None:
             os.close(output)
@@ -84,14 +72,6 @@ def with_our_code(env: Mapping[str, str]) -> dict[str, str]:
     """An environment in which a child finds the very code that its parent runs."""
     places = [str(Path(__file__).parent.parent), *filter(None, [env.get("PYTHONPATH")])]
     return {**env, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
-
-
-def _die_with(parent: int, death_signal: signal.Signals) -> None:
-    if sys.platform != "linux":
-        return
-    _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(_PARENT_GONE)  # the parent died before it could be watched
 
 
 def open_log(path: Path) -> int:

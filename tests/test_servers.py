@@ -14,7 +14,7 @@ import redis
 
 from control.machine import servers
 from control.machine.embedded import base, identity, postgres, valkey
-from proxy import children
+from proxy import children, launch
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "only-for-tests"
@@ -169,7 +169,7 @@ def test_root_without_user_namespaces_lends_nobody(
     try:
         server = start_postgres(home, started)
         assert ask(server.url, "SELECT 1") == 1
-        assert Path(f"/proc/{server.pid}").stat().st_uid == identity.NOBODY
+        assert Path(f"/proc/{server.pid}").stat().st_uid == launch.NOBODY
         server.stop()
         assert ask(start_postgres(home, started).url, "SELECT 1") == 1
     finally:
@@ -187,7 +187,7 @@ def test_a_user_without_a_name_gets_one_in_a_namespace(
     monkeypatch.setattr(identity, "namespaces_work", lambda: allowed)
     chosen = identity.choose()
     assert chosen.user is None
-    assert (chosen.before is identity.enter_namespace) == allowed
+    assert chosen.namespace == allowed
 
 
 # After a crash ------------------------------------------------------------------------
@@ -215,11 +215,8 @@ def test_a_killed_parent_leaves_no_server(home: Path) -> None:
     assert children.until(lambda: not any(base.alive(pid) for pid in pids), SECONDS)
 
 
-def test_servers_that_outlived_their_parent_are_replaced(
-    home: Path, started: Started, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_servers_that_outlived_their_parent_are_replaced(home: Path, started: Started) -> None:
     """As where the system cannot tie them to it."""
-    monkeypatch.setattr(children, "_die_with", lambda parent, number: None)
     old = [start_valkey(home, started), start_postgres(home, started)]
     with redis.Redis.from_url(old[0].url) as client:
         client.set("kept", "yes")

@@ -4,12 +4,11 @@ namespace, and root, where that is forbidden, `nobody`.
 Makes no user, opens no folder and changes no mode of anything that is not the server's own.
 """
 
-import ctypes
 import os
 import pwd
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,9 @@ from typing import Final
 
 from control.machine.embedded import base
 from proxy import children
+from proxy.launch import NOBODY
 
-NOBODY: Final = 65534
 COPIES: Final = (Path("/var/lib/opscenter"), Path("/tmp/opscenter-postgres-0"))  # noqa: S108 - checked
-
-_CLONE_NEWUSER: Final = 0x10000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class Identity:
     """How a program that refuses root is started here."""
 
     user: int | None = None
-    before: Callable[[], None] | None = None
+    namespace: bool = False
 
     def give(self, path: Path) -> None:
         """Makes a file or folder of ours the program's."""
@@ -70,7 +66,7 @@ class Identity:
             pass_fds=pass_fds,
             cwd="/",
             user=self.user,
-            before=self.before,
+            namespace=self.namespace,
             death_signal=death_signal,
         )
 
@@ -79,7 +75,7 @@ def choose() -> Identity:
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return Identity()
     if namespaces_work():
-        return Identity(before=enter_namespace)
+        return Identity(namespace=True)
     return Identity(user=NOBODY if os.geteuid() == 0 else None)
 
 
@@ -92,28 +88,9 @@ def _has_name(user: int) -> bool:
     return True
 
 
-def enter_namespace() -> None:
-    """Runs in the child: the same user outside, uid 65534 to itself."""
-    user, group = os.geteuid(), os.getegid()
-    if _libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{NOBODY} {user} 1"),
-        ("gid_map", f"{NOBODY} {group} 1"),
-    ):
-        file = os.open(f"/proc/self/{name}", os.O_WRONLY)
-        os.write(file, text.encode())
-        os.close(file)
-
-
 def namespaces_work() -> bool:
     """Tries it in a child that does nothing else; containers often forbid it."""
-    try:
-        probe = children.spawn(["/bin/true"], before=enter_namespace)
-    except (OSError, children.SpawnFailed):
-        return False
-    return probe.wait() == 0
+    return children.spawn(["/bin/true"], namespace=True, log=Path(os.devnull)).wait() == 0
 
 
 def reachable_tree(tree: Path, libraries: Path, identity: Identity) -> Path:
