@@ -37,6 +37,7 @@ class NewKey:
     addresses: Sequence[str] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     pay: Sequence[str] = (POOL,)  # who pays, in this order
+    scopes: Sequence[str] | None = None
 
 
 async def add_organisation(
@@ -68,6 +69,7 @@ async def add_key(conn: Connection, keyring: KeyFile, key: keys.Key, wanted: New
         wanted.budget_ucr,
         wanted.expires_at,
         list(wanted.pay),
+        listed(wanted.scopes),
     )
 
 

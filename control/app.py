@@ -51,6 +51,7 @@ from control.errors import (
     PathUnknown,
 )
 from control.readiness import Readiness
+from control.scopes import check_tagged
 from control.state import State
 from plugins.access import AccessError, access_of
 from proxy.errors import OpsError
@@ -104,6 +105,7 @@ def create_app(
     for router in (*CORE, *plugged):
         app.router.routes.extend(router.routes)
     check_access(app.router.routes)
+    check_scopes(CORE)
     app.state.ops = state
     app.state.gate = gate
     app.state.plugins = lifecycle
@@ -120,6 +122,14 @@ def check_access(routes: Sequence[BaseRoute]) -> None:
                 f"{route!r} cannot say who may call it; serve plain HTTP routes with a role."
             )
         access_of(route)
+
+
+def check_scopes(routers: Sequence[APIRouter]) -> None:
+    """Raises AccessError for the first route that does not say which scope a key needs for it."""
+    for router in routers:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            check_tagged(route)
 
 
 class Swap:

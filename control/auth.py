@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 from starlette.requests import HTTPConnection
 
-from control import cookies, sql
+from control import cookies, scopes, sql
 from control.access import session_digest
 from control.edge import address
 from control.errors import (
@@ -149,7 +149,7 @@ def _is_digest(state: State, key: keys.Key, digest: bytes | None, pepper: int | 
 
 
 def _require_allowed(connection: HTTPConnection, state: State, row: asyncpg.Record) -> None:
-    """The limits of a key hold here as at the door."""
+    """The limits of a key hold here as at the door, and its scopes."""
     if row["key_status"] == "blocked":
         raise KeyBlocked
     addresses, routes = row["addresses"], row["routes"]
@@ -159,6 +159,7 @@ def _require_allowed(connection: HTTPConnection, state: State, row: asyncpg.Reco
     path = connection.url.path
     if routes is not None and path not in Names.of(routes):
         raise RouteNotAllowed(path=path[:200])
+    scopes.require(connection, row["scopes"])
 
 
 async def _by_session(connection: HTTPConnection, state: State, token: str) -> asyncpg.Record:

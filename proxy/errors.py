@@ -274,6 +274,16 @@ class RouteNotAllowed(CallerError):
     retry = False
 
 
+class ScopeMissing(CallerError):
+    """This key does not have the scope {scope}, which this needs. Use another key, or add it with
+    `opscenter key edit --scope`."""
+
+    status = 403
+    code = "scope_missing"
+    kind = "permission_error"
+    retry = False
+
+
 class OrganisationSuspended(CallerError):
     """The organisation of this key is suspended. Ask the administrator of this Ops-Center."""
 

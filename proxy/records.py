@@ -44,6 +44,7 @@ def key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
         routes=_names(body.get("routes")),
         addresses=_networks(body.get("addresses")),
         old=_old(body.get("old")),
+        scopes=_scopes(body.get("scopes")),
     )
 
 
@@ -71,6 +72,10 @@ def nobodys(pepper: int) -> RawRecord:
 
 def _names(written: Sequence[str] | None) -> Names | None:
     return None if written is None else Names.of(written)
+
+
+def _scopes(written: Sequence[str] | None) -> frozenset[str] | None:
+    return None if written is None else frozenset(written)
 
 
 def _networks(written: Sequence[str] | None) -> tuple[Network, ...] | None:

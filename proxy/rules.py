@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from proxy.errors import AddressNotAllowed, ModelNotAllowed, OpsError, RouteNotAllowed
+from proxy.errors import AddressNotAllowed, ModelNotAllowed, OpsError, RouteNotAllowed, ScopeMissing
 from proxy.types import KeyRecord, Network
 
+LLM, READS_MODELS = "llm", "models:read"  # scopes of keys; the first has the second in it
 ADDRESS_MAX = 64  # characters; more was never an address
 ADDRESSES_KEPT = 10_000  # that were looked at before
 
@@ -17,6 +18,10 @@ def forbidden(key: KeyRecord, path: str | None, client: str, model: str | None) 
         return AddressNotAllowed(address=client or "unknown")
     if key.routes is not None and path is not None and path not in key.routes:
         return RouteNotAllowed(path=path[:200])
+    if key.scopes is not None and path is not None:
+        needed = READS_MODELS if model is None else LLM
+        if key.scopes.isdisjoint((needed, LLM)):
+            return ScopeMissing(scope=needed)
     if key.models is not None and model is not None and model not in key.models:
         return ModelNotAllowed("model", model=model)
     return None

@@ -110,6 +110,7 @@ class KeyRecord:
     routes: Names | None = None  # None: all
     addresses: tuple[Network, ...] | None = None  # None: everywhere
     old: OldSecret | None = None
+    scopes: frozenset[str] | None = None  # None: all
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Terms:
     expires_at: datetime | None
     rules: Sequence["Rule"] = ()
     pay: Sequence[str] = (POOL,)
+    scopes: Sequence[str] | None = None
 
 
 #: Unit, window, seconds, zone, anchor, model and amount of a limit.
@@ -40,6 +41,7 @@ def terms_of(row: Mapping[str, Any]) -> Terms:
         row["expires_at"],
         [tuple(map(rule.__getitem__, RULE)) for rule in row["rules"] or ()],
         row["pay"],
+        row["scopes"],
     )
 
 
@@ -48,6 +50,8 @@ def require_within(held: Terms, wanted: Terms) -> None:
         raise GrantTooHigh(why="the key that you use may not use all of these models")
     if not _named_by(wanted.routes, held.routes):
         raise GrantTooHigh(why="the key that you use may not call all of these paths")
+    if not _named_by(wanted.scopes, held.scopes):
+        raise GrantTooHigh(why="the key that you use does not have all of these scopes")
     if not _inside(wanted.addresses, held.addresses):
         raise GrantTooHigh(why="the key that you use may not be used from all of these addresses")
     if not set(wanted.pay) <= set(held.pay):

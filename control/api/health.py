@@ -41,7 +41,7 @@ async def error(code: str) -> str:
     return page
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", tags=["system"], response_class=PlainTextResponse)
 async def metrics(request: Request, caller: PlatformAnalyst) -> Response:
     """In Prometheus' text form; no key, no prompt, no name of anybody."""
     state = state_of(request)

@@ -61,6 +61,7 @@ async def create(
         addresses=terms.addresses,
         tags=given.tags,
         pay=terms.pay,
+        scopes=terms.scopes,
     )
 
     async def effect(conn: Connection) -> Done:
@@ -101,7 +102,7 @@ async def edit(
             new["budget_ucr"] = given.budget
         await _check(conn, caller, terms_of(new))
         lists = [listed(new[name]) for name in ("models", "routes", "addresses")]
-        named = ("tags", "parallel_max", "budget_ucr", "expires_at", "pay")
+        named = ("tags", "parallel_max", "budget_ucr", "expires_at", "pay", "scopes")
         rest = [new[name] for name in named]
         await conn.execute(sql.load()["api_key_edit"], kid, new["name"], *lists, *rest)
         return await _done(conn, person, kid)
@@ -228,4 +229,5 @@ def _terms(given: KeyTerms, rules: Sequence[Rule]) -> Terms:
         given.expires_at,
         rules,
         given.pay,
+        given.scopes,
     )

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
-from pydantic import AfterValidator, StrictInt, StringConstraints
+from pydantic import AfterValidator, StrictInt, StringConstraints, WithJsonSchema
 
 from control.api.limit_shapes import RULES_PER_SUBJECT_MAX, LimitShown, LimitTerms, shown
 from control.api.shapes import Credits, CreditsIn, Field, Future, Input, Label, Output, Parallel
+from control.scopes import SCOPES
 from proxy import keys
 
 LISTED_MAX = 200  # models, routes and addresses of a key, each
@@ -30,6 +31,12 @@ def _network(text: str) -> str:
         raise ValueError("write an address or a network such as 10.0.0.0/8") from None
 
 
+def _scope(text: str) -> str:
+    if text not in SCOPES:
+        raise ValueError(f"there is no such scope; take some of {', '.join(SCOPES)}")
+    return text
+
+
 def _unique(written: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(written))
 
@@ -38,6 +45,12 @@ ModelNames = Annotated[str, StringConstraints(pattern=MODELS)]
 Routes = Annotated[str, StringConstraints(pattern=ROUTES)]
 Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(_network)]
 Payer = Literal["organisation", "own"]  # the organisation's pool, the member's own credits
+Scope = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    AfterValidator(_scope),
+    WithJsonSchema({"type": "string", "enum": list(SCOPES)}),
+]
 TagName = Annotated[str, StringConstraints(pattern=TAGS)]
 Listed = Field(min_length=1, max_length=LISTED_MAX)
 Once = AfterValidator(_unique)
@@ -49,12 +62,13 @@ def _the_organisation() -> list[Payer]:
 
 
 class KeyTerms(Input):
-    """What a key is limited to; null: not at all. `openai/*` is all names that begin so. Who pays:
-    the first that can."""
+    """What a key is limited to; null: not at all. `openai/*` is all names that begin so. Without
+    scopes it may do what its person may. Who pays: the first that can."""
 
     expires_at: Future | None = None
     models: Annotated[list[ModelNames], Listed, Once] | None = None
     routes: Annotated[list[Routes], Listed, Once] | None = None
+    scopes: Annotated[list[Scope], Listed, Once] | None = None
     addresses: Annotated[list[Address], Listed, Once] | None = None
     parallel_max: Parallel | None = None
     budget: CreditsIn | None = None
@@ -93,6 +107,7 @@ class ApiKey(Output):
     user: UUID
     models: list[str] | None
     routes: list[str] | None
+    scopes: list[str] | None
     addresses: list[str] | None
     parallel_max: int | None
     budget: Credits | None

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from control.api.shapes import Viewer
 from plugins.access import access_of
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(tags=["reference"], include_in_schema=False)
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}

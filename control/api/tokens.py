@@ -81,7 +81,7 @@ async def token_keys(request: Request) -> TokenKeySet:
     return TokenKeySet(keys=[TokenKey.model_validate(one) for one in found])
 
 
-@router.post("/api/v1/admin/token-keys/rotate", response_model=TokenKeyMade)
+@router.post("/api/v1/admin/token-keys/rotate", tags=["token_keys"], response_model=TokenKeyMade)
 async def rotate_token_keys(request: Request, caller: PlatformAdmin) -> Response:
     """A new pair signs tokens as soon as every proxy knows it; tokens of the old one stay good
     until they end."""

@@ -39,7 +39,11 @@ def key_calls(row: Row) -> list[Call]:
         "pepper": row["pepper"],
         "models": row["models"],
         "meters": _pools(row, pay) + meters + of_person + of_team,
-        **{name: row[name] for name in ("routes", "addresses") if row[name] is not None},
+        **{
+            name: row[name]
+            for name in ("routes", "addresses", "scopes")
+            if row.get(name) is not None
+        },
         **_old_secret(row),
     }
     fields = ("st", row["status"], "digest", row["digest"], "exp", row["expires_ms"])

@@ -27,6 +27,7 @@ COLUMNS = {
 }
 ALL = {
     **COLUMNS,
+    "scopes": "scopes",
     "routes": "routes",
     "addresses": "addresses",
     "budget used": "budget_used",
@@ -48,6 +49,10 @@ Models = Annotated[
 ]
 Routes = Annotated[
     list[str] | None, typer.Option(help="May call these paths (by commas), such as /v1/chat/*.")
+]
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help="May do these things alone (by commas), such as llm,usage:read."),
 ]
 AllowIp = Annotated[
     list[str] | None, typer.Option(help="May be used from these addresses, such as 10.0.0.0/8.")
@@ -72,6 +77,7 @@ def create(
     expires: Expires = None,
     models: Models = None,
     routes: Routes = None,
+    scope: Scopes = None,
     allow_ip: AllowIp = None,
     parallel: Parallel = None,
     budget: Budget = None,
@@ -93,7 +99,7 @@ def create(
         raise Misused("Say once what the key is for: opscenter key create my-app.")
     here = api()
     in_all = budget if budget_per is None else None
-    wanted = _terms(expires, models, routes, allow_ip, parallel, in_all, pay, tag)
+    wanted = _terms(expires, models, routes, scope, allow_ip, parallel, in_all, pay, tag)
     wanted |= {"name": word or name, "limits": _limits(rpm, tpm, budget, budget_per)}
     if organisation is not None:
         if for_user is None:
@@ -131,6 +137,7 @@ def edit(
     expires: Expires = None,
     models: Models = None,
     routes: Routes = None,
+    scope: Scopes = None,
     allow_ip: AllowIp = None,
     parallel: Parallel = None,
     budget: Budget = None,
@@ -140,7 +147,7 @@ def edit(
     json: Json = False,
 ) -> None:
     """Change the limits that are named, for the next request; `none` takes one away."""
-    wanted = _terms(expires, models, routes, allow_ip, parallel, budget, pay, tag)
+    wanted = _terms(expires, models, routes, scope, allow_ip, parallel, budget, pay, tag)
     if name is not None:
         wanted["name"] = name
     if not wanted:
@@ -189,6 +196,7 @@ def _terms(
     expires: str | None,
     models: list[str] | None,
     routes: list[str] | None,
+    scope: list[str] | None,
     allow_ip: list[str] | None,
     parallel: str | None,
     budget: str | None,
@@ -196,7 +204,7 @@ def _terms(
     tag: list[str] | None,
 ) -> dict[str, object]:
     """The limits that were named, as the API takes them."""
-    lists = {"models": models, "routes": routes, "addresses": allow_ip, "pay": pay}
+    lists = {"models": models, "routes": routes, "scopes": scope, "addresses": allow_ip, "pay": pay}
     terms: dict[str, object] = {
         name: given.several(words) for name, words in lists.items() if words
     }

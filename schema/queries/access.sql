@@ -21,8 +21,8 @@ INSERT INTO membership (organisation, person, role, owner) VALUES ($1, $2, $3, $
 
 -- name: api_key_add
 INSERT INTO api_key (kid, organisation, person, name, digest, pepper, last4, models, routes, addresses, tags,
-                     parallel_max, budget_ucr, expires_at, pay)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                     parallel_max, budget_ucr, expires_at, pay, scopes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- name: session_add
 INSERT INTO session (digest, person, expires_at) VALUES ($1, $2, now() + make_interval(hours => $3))
@@ -54,7 +54,7 @@ DELETE FROM session WHERE expires_at <= now()
 
 -- name: key_caller
 SELECT k.digest, k.pepper, k.old_digest, k.old_pepper, k.old_until > now() AS old_is_good, k.person, k.organisation,
-       m.role, o.platform, o.status, k.status AS key_status, k.routes, k.addresses::text[] AS addresses
+       m.role, o.platform, o.status, k.status AS key_status, k.routes, k.addresses::text[] AS addresses, k.scopes
 FROM api_key k
 JOIN person p ON p.id = k.person AND p.status = 'active'
 JOIN membership m ON m.person = k.person AND m.organisation = k.organisation
@@ -181,7 +181,7 @@ SELECT count(*) FROM api_key WHERE person = $1 AND status <> 'revoked'
 
 -- name: api_key_edit
 UPDATE api_key SET name = $2, models = $3, routes = $4, addresses = $5, tags = $6, parallel_max = $7, budget_ucr = $8,
-                   expires_at = $9, pay = $10
+                   expires_at = $9, pay = $10, scopes = $11
 WHERE kid = $1
 
 -- name: api_key_status

@@ -115,10 +115,10 @@ SELECT usage_event_partitions(2)
 INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
 -- name: record_keys
-SELECT r.*, k.pay FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.kid = ANY($1::text[])
+SELECT r.*, k.pay, k.scopes FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.kid = ANY($1::text[])
 
 -- name: record_keys_of_shards
-SELECT r.*, k.pay FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.shard = ANY($1::smallint[])
+SELECT r.*, k.pay, k.scopes FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.shard = ANY($1::smallint[])
 
 -- name: record_organisations
 SELECT * FROM organisation_record WHERE id = ANY($1::uuid[])
