@@ -109,6 +109,8 @@ class Connection(asyncio.Protocol):
         self.keeper.forget(self)
         if self._answer is not None:
             self._answer.lost()
+            self._answer = None
+        self._parser.end()
 
     def eof_received(self) -> None:
         if self._answer is not None:

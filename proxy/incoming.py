@@ -265,6 +265,13 @@ class Parser:
         self._http = httptools.HttpResponseParser(self)
         self.feed = self._http.feed_data
 
+    def end(self) -> None:
+        """Nothing comes any more. The inner parser knows this one: together they would stay until
+        the collector comes, with the last answer and all that it holds.
+        """
+        self.answer = None
+        del self._http, self.feed
+
     def on_message_begin(self) -> None:
         if self.answer is None:
             raise ValueError("nobody asked")

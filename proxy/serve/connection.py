@@ -69,6 +69,7 @@ class Connection(Line):
         owner.gate.paused.stop(self)
         Line.resume_writing(self)  # whoever waits for room need not
         self._drop()
+        self._reader.end()
         if self._turn is not None:
             self._turn.cut()
         owner.left(self)

@@ -71,6 +71,12 @@ class Reader:
         size, self.size, self._pieces = self.size, 0, []
         return size
 
+    def end(self) -> None:
+        """Nothing comes any more. The parser knows its reader, and the reader its connection: what
+        of them lives on until the collector comes is more than all that a worker needs.
+        """
+        del self._parser, self._sink
+
     # httptools' side
 
     def on_message_begin(self) -> None:
