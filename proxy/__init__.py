@@ -6,7 +6,8 @@ the steps       request  admit  route  upstream  relay  settle, errors and answe
 beside them     keep (holds of what runs), journal (what has to be settled)
 the client's    door (routes), serve/ (HTTP/1.1), worker, supervisor and fleet (a machine)
 Redis           pipe (connections), shards (what a script means), scripts and lua/ (the scripts)
-providers       http1, pool, connection, incoming, dial, egress (the wire), providers/ (questions)
+providers       http1, pool, connection, incoming, parser, dial, egress (the wire);
+                providers/ (questions)
 callers         callers (keys, tokens as records), tokens (genuine?), shown (whose?), rules, tries
 the world       snapshot (what all share), keyfile and keys (secrets), pricing, settings, metrics
 """

@@ -6,7 +6,8 @@ Knows nothing of providers, follows no redirect, repeats nothing.
 import asyncio
 from typing import Protocol, cast
 
-from proxy.incoming import Answer, Bounds, Parser, Stale
+from proxy.incoming import Answer, Bounds, Stale
+from proxy.parser import Parser
 
 
 class Keeper(Protocol):

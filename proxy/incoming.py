@@ -10,6 +10,7 @@ from typing import Protocol
 
 import httptools
 
+from proxy.parser import Parser
 from proxy.settings import Settings
 
 HEADER_BYTES_MAX = 64 * 1024
@@ -94,7 +95,7 @@ class Answer:
     _problem: Exception | None = None
     _waiter: "asyncio.Future[None] | None" = None
 
-    def __init__(self, line: Line, parser: "Parser") -> None:
+    def __init__(self, line: Line, parser: Parser) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
         self._line: Line | None = line  # until the answer is complete
         self._bounds = line.bounds
@@ -251,46 +252,6 @@ class Answer:
             return
         self._complete = True
         self._keep = keep
-
-
-class Parser:
-    """Of one connection, for its answers one after the other: httptools' side of them."""
-
-    __slots__ = ("_http", "_raw", "answer", "feed", "read")
-
-    def __init__(self) -> None:
-        self.answer: Answer | None = None
-        self.read: list[bytes] = []  # of the body, by the read that is being parsed
-        self._raw: list[tuple[bytes, bytes]] = []  # headers as they come
-        self._http = httptools.HttpResponseParser(self)
-        self.feed = self._http.feed_data
-
-    def end(self) -> None:
-        """Nothing comes any more. The inner parser knows this one: together they would stay until
-        the collector comes, with the last answer and all that it holds.
-        """
-        self.answer = None
-        del self._http, self.feed
-
-    def on_message_begin(self) -> None:
-        if self.answer is None:
-            raise ValueError("nobody asked")
-        self.answer.begins()
-        self._raw.clear()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._raw.append((name, value))  # what follows a body too, and nobody reads that
-
-    def on_headers_complete(self) -> None:
-        assert self.answer is not None
-        self.answer.has_head(self._http.get_status_code(), self._raw)
-
-    def on_body(self, data: bytes) -> None:
-        self.read.append(data)
-
-    def on_message_complete(self) -> None:
-        assert self.answer is not None
-        self.answer.is_whole(self._http.should_keep_alive())  # only here it tells the truth
 
 
 def joined(parts: list[bytes], size: int) -> list[bytes]:

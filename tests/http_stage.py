@@ -55,6 +55,8 @@ class Peer:
 
     async def send(self, *pieces: bytes) -> None:
         for piece in pieces:
+            if self._writer.is_closing():  # the loop would not say it as a ConnectionError
+                raise ConnectionResetError
             self._writer.write(piece)
             await self._writer.drain()
 

@@ -1,17 +1,29 @@
 """One answer as it comes: framing, deadlines, back-pressure, and every way to break off."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import pytest
 
+from proxy.connection import Connection
 from proxy.http1 import Client
-from proxy.incoming import HEADER_BYTES_MAX, HEADERS_MAX, Broken, Stale, TooLate, Unreachable
+from proxy.incoming import (
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    Answer,
+    Broken,
+    Stale,
+    TooLate,
+    Unreachable,
+)
+from proxy.parser import Parser
 from tests.http_stage import (
     CHUNKED,
     OK,
     UNTIL_CLOSE,
     Peer,
+    Server,
     becomes,
     client,
     fetch,
@@ -423,6 +435,42 @@ async def test_a_caller_who_leaves_inside_a_body_can_still_close_it() -> None:
             await reading
         answer.close()
         assert await server.has_ended() == 0
+
+
+@pytest.mark.parametrize("begin", [b"", HEAD, CHUNKED + b"1\r\nx\r\n", b"no http"])
+async def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(begin: bytes) -> None:
+    """It comes too seldom: a worker would carry thousands of them along."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(begin)
+        await peer.closed()
+
+    async def ask_and_leave(made: Client, server: Server) -> None:
+        asking = asyncio.create_task(post(made, server.url))
+        if begin:
+            await asyncio.wait([asking])
+        await becomes(lambda: server.connections)
+        asking.cancel()
+        [answer] = await asyncio.gather(asking, return_exceptions=True)
+        if isinstance(answer, Answer):
+            answer.close()
+
+    gc.collect()
+    gc.disable()
+    before = len(remembered())
+    try:
+        async with serving(script) as server, client() as made:
+            await ask_and_leave(made, server)
+            assert await server.has_ended() == 0
+            await becomes(lambda: len(remembered()) == before)
+    finally:
+        gc.enable()
+
+
+def remembered() -> list[object]:
+    """Everything of connections that is still in memory."""
+    return [one for one in gc.get_objects() if isinstance(one, Connection | Parser | Answer)]
 
 
 def test_a_stale_connection_is_one_out_of_reach() -> None:

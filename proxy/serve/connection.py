@@ -70,6 +70,7 @@ class Connection(Line):
         Line.resume_writing(self)  # whoever waits for room need not
         self._drop()
         self._reader.end()
+        self._last_words = None  # an error knows the frames that it came through
         if self._turn is not None:
             self._turn.cut()
         owner.left(self)
