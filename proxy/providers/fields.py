@@ -1,0 +1,48 @@
+"""Reads what a provider sent without trusting its shape: another type counts as absent. Pure."""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+import orjson
+
+TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted
+Object = Mapping[str, Any]
+NOTHING: Object = {}
+
+
+def loaded(data: bytes) -> Object:
+    """An object, or an empty one where the bytes are none."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return NOTHING
+    return found if isinstance(found, dict) else NOTHING
+
+
+def inner(fields: Object, name: str) -> Object:
+    found = fields.get(name)
+    return found if isinstance(found, dict) else NOTHING
+
+
+def rows(fields: Object, name: str) -> list[Object]:
+    """The objects of a list."""
+    found = fields.get(name)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def text(fields: Object, name: str) -> str:
+    found = fields.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def count(fields: Object, name: str) -> int | None:
+    """A number of tokens; whole floats are sent too, and bool is an int to Python."""
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return ceil(value) if 0 <= value <= TOKENS_MAX else None
+
+
+def as_json(value: object) -> str:
+    return orjson.dumps(value).decode()
