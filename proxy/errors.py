@@ -186,6 +186,14 @@ class NotCarried(CallerError):
     counts = True
 
 
+class NotKept(CallerError):
+    """`{name}` refers to what was stored with an earlier answer, and nothing is stored here. Send
+    the earlier items in `input`, with `encrypted_content` of thoughts as it came."""
+
+    code = "not_kept"
+    retry = False
+
+
 class JobCeilingDiffers(CallerError):
     """This job has a ceiling of {ceiling} credits already, and the first one stands. Send the same
     X-Job-Max-Cost, or another X-Job-Id."""
