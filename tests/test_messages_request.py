@@ -23,11 +23,13 @@ from proxy.dialects.conversation import (
 )
 from proxy.dialects.messages import Messages
 from proxy.errors import CallerError, FieldInvalid, FieldMissing
+from proxy.providers.anthropic_speech import AnthropicSpeech
 
 CACHED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 HI = {"role": "user", "content": "hi"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 USED = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Oslo"}}
+OPTIONAL = ("system", "tools", "stop_sequences", "thinking", "output_config", "stream")
 
 
 def read(*messages: Any, **fields: Any) -> Conversation:
@@ -295,3 +297,74 @@ _json = st.recursive(
 def test_nothing_that_is_sent_breaks_it(fields: dict[str, Any]) -> None:
     with suppress(CallerError):
         Messages().read({"max_tokens": 9, "messages": [HI], **fields})
+
+
+# There and back ---------------------------------------------------------------------------
+
+SAME: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 4000,
+    "messages": [
+        HI,
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "zz"},
+                {"type": "text", "text": "Let me look.", **CACHED},
+                USED,
+                {**USED, "id": "t2", "input": {}, **CACHED},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": "rain"},
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t2",
+                    "content": [
+                        {"type": "text", "text": "sun"},
+                        {"type": "image", "source": {"type": "url", "url": "https://a"}},
+                    ],
+                    "is_error": True,
+                    **CACHED,
+                },
+                {
+                    "type": "image",
+                    "source": {"type": "base64", "media_type": "image/png", "data": "aGk="},
+                },
+                {
+                    "type": "document",
+                    "source": {"type": "base64", "media_type": "application/pdf", "data": "aGk="},
+                    "title": "T",
+                },
+                {"type": "text", "text": "And now?"},
+            ],
+        },
+    ],
+    "system": [{"type": "text", "text": "Be brief.", **CACHED}],
+    "tools": [
+        {"name": "weather", "description": "of a city", "input_schema": SCHEMA, "strict": True},
+        {"name": "time", "input_schema": {"type": "object"}, **CACHED},
+    ],
+    "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
+    "stop_sequences": ["END"],
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 5,
+    "thinking": {"type": "enabled", "budget_tokens": 2000},
+    "metadata": {"user_id": "u"},
+    "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+    "stream": True,
+}
+
+
+@pytest.mark.parametrize("left_out", [None, *(name for name in SAME if name in OPTIONAL)])
+def test_a_request_that_is_said_to_anthropic_again_is_the_same(left_out: str | None) -> None:
+    """Nothing of it is lost on the way through a conversation."""
+    fields = {name: value for name, value in SAME.items() if name != left_out}
+    said = AnthropicSpeech().write(
+        Messages().read(fields), model="m", output_max=9, stream=left_out != "stream"
+    )
+    assert said == fields

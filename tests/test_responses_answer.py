@@ -240,3 +240,9 @@ def test_a_stream_that_breaks_off_raises_in_the_sdk_and_tells_what_was_used() ->
     assert last["output"][0]["status"] == "incomplete"
     with pytest.raises(openai.APIError, match="it left"):
         read(stream)
+
+
+def test_an_error_in_a_stream_that_somebody_else_tells_is_one_event() -> None:
+    """Of a provider's stream that passes untouched, the response is the provider's."""
+    ((name, told),) = frames(writer().fail(UpstreamBroken(model="ops/m", why="it left"), USAGE))
+    assert (name, told["code"]) == ("error", "upstream_broken")

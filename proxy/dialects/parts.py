@@ -59,7 +59,7 @@ class PartsWriter(ABC):
         self.finished: Finished | None = None
         self.calls = self.refused = False  # whether there were any
         self._open: Part | None = None
-        self._is_begun = False
+        self.is_begun = False
 
     def feed(self, events: Iterable[Event]) -> bytes:
         out: list[bytes] = []
@@ -142,8 +142,8 @@ class PartsWriter(ABC):
             self.end_part(part, out)
 
     def _start(self, out: list[bytes]) -> None:
-        if not self._is_begun:
-            self._is_begun = True
+        if not self.is_begun:
+            self.is_begun = True
             self.start(out)
 
     def shows(self, part: Part) -> bool:

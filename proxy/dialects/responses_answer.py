@@ -61,12 +61,16 @@ class ResponsesWriter(PartsWriter):
 
     def fail(self, problem: OpsError, usage: Usage) -> bytes:
         out: list[bytes] = []
-        self._ending = "incomplete"
-        self.close(usage, out)
+        begun = self.is_begun  # not where somebody else has told the stream until now
+        if begun:
+            self._ending = "incomplete"
+            self.close(usage, out)
         shape = problem.shape(self._rid)
         told = {name: shape[name] for name in ("code", "message", "param")}
         # beside each other in the specification; SDKs look for them below `error`
         self._say("error", {**told, "error": shape}, out)
+        if not begun:
+            return out[0]
         failed = self._ended({"status": "failed", "error": failure(problem)})
         self._say("response.failed", {"response": failed}, out)
         return b"".join(out)
