@@ -40,7 +40,7 @@ from proxy.keys import SHARDS
 from proxy.metrics import in_memory
 from proxy.scripts import SHARD_KEYS
 from proxy.settings import Settings
-from proxy.types import Model, Price
+from proxy.types import Deployment, Model, Price
 from proxy.worker import build
 
 PASSWORD = "only-for-this-run"  # noqa: S105 - of a server that lives as long as the run
@@ -57,6 +57,7 @@ OUTPUT_MAX = 100
 BODY = orjson.dumps({"model": "bench/model", "messages": MESSAGES, "max_tokens": OUTPUT_MAX})
 DEARER_OUT, FACTOR_PPM = 5, 1_250_000
 PEPPER = bytes(32)
+PLACES = (Deployment(1, "bench/model", "bench", "openai", "http://nowhere", "model"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +167,11 @@ def _order(pools: Sequence[Pool], each: int, dice: random.Random) -> Iterator[Po
 
 async def _ask(flow: Flow, pool: Pool) -> str:
     """The flow's own first steps, up to the ticket."""
-    model = Model("bench/model", 8_192, 1_024, 0, (), pool.price)
+    model = Model("bench/model", 8_192, 1_024, 0, PLACES, pool.price)
     try:
         caller = await flow.admission.identify(f"Bearer {pool.key}".encode())
         call = request.chat(request_id(), "/v1/chat/completions", BODY, flow.settings, {})
-        ticket = await flow.admission.admit(call, caller, model, pool.price)
+        ticket = await flow.admission.admit(call, caller, model)
     except InsufficientCredits as problem:
         return str(problem.status)
     except Exception as problem:  # whatever else it is, it fails the run

@@ -11,9 +11,10 @@ from functools import partial
 
 import orjson
 
+from proxy import route
 from proxy.callers import Callers
 from proxy.errors import InsufficientCredits, JobCeilingDiffers, NotReady, OpsError
-from proxy.hold import Hold, hold_of, lowered, names_maximum
+from proxy.hold import Hold, allowed, hold_of, lowered, names_maximum
 from proxy.keyfile import KeyFile
 from proxy.meters import UNKNOWN, Job, Level, Meter, Standing
 from proxy.metrics import Metrics
@@ -28,7 +29,7 @@ from proxy.shards import Shards
 from proxy.shown import ShownTokens
 from proxy.standing import job_owner
 from proxy.tries import Tries
-from proxy.types import Call, Caller, Model, Price, Ticket
+from proxy.types import Call, Caller, Model, Offer, Price, Ticket
 
 ADMIT_TRIES = 5  # a record that changes faster than this is not ours to chase
 Ticketing = Callable[[Admitted], Ticket]
@@ -51,6 +52,7 @@ class Admission:
         """`abandoned` gives back what was held for a client who left before he was told;
         `issuers` are those of tokens, as they are now."""
         self._shards = shards
+        self._keyfile = keyfile
         self._callers = Callers(shards, keyfile, metrics, settings.callers_max, shown, tries)
         self._metrics = metrics
         self._instance = instance
@@ -61,20 +63,21 @@ class Admission:
         self.identify = self._callers.identify
         self.check = self._callers.check
 
-    async def admit(self, call: Call, caller: Caller, model: Model, price: Price) -> Ticket:
+    async def admit(self, asked: Call, caller: Caller, model: Model) -> Ticket:
         """Takes the holds of this call, all or none."""
-        caller = await self._permitted(caller, call, model)
-        if call.job is not None and call.job.ceiling_ucr is None:
-            call = replace(call, job=await self._with_ceiling(call.job, caller))
-        hold = hold_of(call, model, price, self._settings)
-        context, lowered_to = self._context(call, caller, model, price), None
+        caller = await self._permitted(caller, asked, model)
+        if asked.job is not None and asked.job.ceiling_ucr is None:
+            asked = replace(asked, job=await self._with_ceiling(asked.job, caller))
+        offer = route.offer(model, caller, self._keyfile, asked.kind)
+        call, hold, lowered_to = self._held(asked, model, offer)
         limits = len(caller.key.meters) + len(caller.organisation.meters)
         for _ in range(ADMIT_TRIES + limits):  # each may lower what is asked for
             standing = caller.standings.of(model.id, self._now_ms, call.job, call.end_user)
             meters = standing.meters
             amounts = [_amount(meter, hold, call) for meter in meters]
+            context = self._context(call, caller, model, offer.price)
             ticket = partial(
-                _ticket, call, caller, model, price, standing, amounts, context, hold, lowered_to
+                _ticket, call, caller, model, offer, standing, amounts, context, hold, lowered_to
             )
 
             def release(admitted: Admitted, ticket: Ticketing = ticket) -> None:
@@ -99,9 +102,13 @@ class Admission:
                     return ticket(answer)
                 case Limited(nth, level, now_ms):
                     self._set_clock(now_ms)
-                    less = None
-                    if meters[nth].unit in ("pool", "ucr"):
-                        less = lowered(call, model, price, level.left, self._settings)
+                    less, is_money = None, meters[nth].unit in ("pool", "ucr")
+                    if is_money and offer.unpaid is not None:
+                        offer = offer.unpaid
+                        call, hold, lowered_to = self._held(asked, model, offer)
+                        continue
+                    if is_money:
+                        less = lowered(call, model, offer.price, level.left, self._settings)
                     if less is None or less.amount_ucr >= hold.amount_ucr:
                         raise limit_error(meters[nth], amounts[nth], level, self._now_ms)
                     hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
@@ -115,7 +122,14 @@ class Admission:
                     caller = self._callers.newer(caller, answer)
                     if problem := forbidden(caller.key, call.path, call.client, model.id):
                         raise problem
+                    offer = route.offer(model, caller, self._keyfile, asked.kind)
+                    call, hold, lowered_to = self._held(asked, model, offer)
         raise NotReady
+
+    def _held(self, asked: Call, model: Model, offer: Offer) -> tuple[Call, Hold, int | None]:
+        """The call within what the client allows it to cost, its hold, and its lowered maximum."""
+        call = allowed(asked, model, offer.price, self._settings.slice_tokens)
+        return call, hold_of(call, model, offer.price, self._settings), call.lowered_to
 
     async def levels(
         self, caller: Caller, job: Job | None, client: str
@@ -226,7 +240,7 @@ def _ticket(
     call: Call,
     caller: Caller,
     model: Model,
-    price: Price,
+    offer: Offer,
     standing: Standing,
     amounts: Sequence[int],
     context: bytes,
@@ -240,12 +254,13 @@ def _ticket(
         shard=caller.key.shard,
         caller=caller,
         model=model,
-        price=price,
+        price=offer.price,
         standing=standing,
         payment=payment,
         context=context,
         held_ucr=hold.amount_ucr,
         left_ucr=admitted.left[payment.nth],
+        deployments=offer.deployments,
         left=admitted.left,
         amounts=amounts,
         output_held=hold.output_tokens,

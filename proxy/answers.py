@@ -8,6 +8,7 @@ from functools import lru_cache
 import orjson
 
 from proxy import rates, relay
+from proxy.charge import BYOK
 from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
 from proxy.price import tokens_in, tokens_out
@@ -92,6 +93,7 @@ def headers(reply: Reply, call: Call, outcome: Outcome) -> Headers:
         *([(b"x-ops-max-tokens", b"%d" % lowered)] if lowered is not None else []),
         (b"content-type", reply.content_type),
         *_who(reply.deployment.model, reply.deployment.provider, reply.deployment.id),
+        *([(b"x-ops-mode", BYOK.encode())] if reply.deployment.own is not None else []),
         (b"x-ops-attempts", b"%d" % outcome.attempts),
     ]
 

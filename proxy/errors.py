@@ -18,6 +18,7 @@ class OpsError(Exception):
     retry: bool | None = None  # told to SDKs by x-should-retry where it is not theirs to guess
     retry_after_s: int | None = None
     counts = False  # as a call: it is the caller's doing that nothing was served
+    note = ""  # a further sentence, where it happened with a key of the caller's own
 
     def __init__(
         self,
@@ -36,7 +37,8 @@ class OpsError(Exception):
     @property
     def sentence(self) -> str:
         text = told(type(self))
-        return text.format(**self.detail) if self.detail else text
+        text = text.format(**self.detail) if self.detail else text
+        return f"{text} {self.note}" if self.note else text
 
     def shape(self, rid: str) -> dict[str, object]:
         """OpenAI's error object, so that SDKs raise their own typed exceptions."""
@@ -499,6 +501,27 @@ class UpstreamKeyRefused(UpstreamError):
     administrator can mend it with `opscenter provider add`."""
 
     code = "upstream_key_refused"
+    retry = False
+
+
+class OwnKeyRefused(UpstreamError):
+    """The provider refused {name}, a key that was entered here for it: status {status}. This
+    Ops-Center's own key was not used instead. Its owner can look with `opscenter byok test`, give
+    another one, or allow falling back."""
+
+    status = 403
+    code = "own_key_refused"
+    kind = "permission_error"
+    retry = False
+
+
+class OwnKeyUnusable(UpstreamError):
+    """{name}, a key that was entered here for a provider, cannot be used: {why}. This Ops-Center's
+    own key was not used instead. Its owner can enter it again with `opscenter byok add`."""
+
+    status = 403
+    code = "own_key_unusable"
+    kind = "permission_error"
     retry = False
 
 

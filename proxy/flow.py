@@ -13,11 +13,11 @@ from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
 from proxy.callers import credential
+from proxy.charge import charged_ucr, is_own
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
-from proxy.hold import allowed, more_ucr, output_max
+from proxy.hold import more_ucr, output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
-from proxy.pricing import cost_ucr
 from proxy.relay import Downstream
 from proxy.settings import Settings
 from proxy.settle import Settler
@@ -58,14 +58,11 @@ class Flow:
             caller = await self.admission.identify(credential(headers), client)
             call = request.chat(exchange.rid, path, body, self.settings, headers, client)
             model = route.find(call.model, self.current.in_force())
-            price = route.price_of(model, call.kind)
-            deployments = route.candidates(model)
-            call = allowed(call, model, price, self.settings.slice_tokens)
-            ticket = await self.admission.admit(call, caller, model, price)
+            ticket = await self.admission.admit(call, caller, model)
             if ticket.lowered_to is not None:
                 call = request.with_maximum(call, ticket.lowered_to)
             self._begin(ticket, call, outcome)
-            reply = await self.upstream.first(call, deployments, outcome)
+            reply = await self.upstream.first(call, ticket.deployments, outcome)
             # a provider may answer a stream's request with one plain object
             relayed = self._stream if call.stream and reply.is_stream else self._plain
             await relayed(reply, call, ticket, outcome, exchange)
@@ -92,7 +89,7 @@ class Flow:
         self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
     ) -> None:
         body = await relay.plain(reply, call, outcome)
-        cost = cost_ucr(outcome.usage.tokens, ticket.price)
+        cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
         headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
         headers += answers.rate_headers(ticket, self.settler.counted(outcome))
         await exchange.answer(reply.answer.status, headers, body)
@@ -105,7 +102,7 @@ class Flow:
         await exchange.head(reply.answer.status, headers)
         slices = _Slices(self, ticket, call, outcome)
         await relay.stream(reply, call, outcome, exchange, slices)
-        cost = cost_ucr(outcome.usage.tokens, ticket.price)
+        cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
         await exchange.end(answers.cost_comment(ticket, cost))
 
     def _begin(self, ticket: Ticket, call: Call, outcome: Outcome) -> None:
@@ -167,6 +164,7 @@ class _Slices:
         return min(self._flow.settings.slice_tokens, self._most - self._held)
 
     def _look_ahead(self) -> None:
-        """The next slice is asked for when half of this one is left."""
+        """The next slice is asked for when half of this one is left; what costs nothing has one."""
         ahead = self._flow.settings.slice_tokens // 2
-        self.reach = self._held - ahead if self._held < self._most else sys.maxsize
+        grows = self._held < self._most and not is_own(self._request[2])
+        self.reach = self._held - ahead if grows else sys.maxsize

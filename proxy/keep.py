@@ -8,10 +8,10 @@ import asyncio
 import logging
 from typing import NamedTuple
 
+from proxy.charge import charged_ucr
 from proxy.journal import Journal, JournalError
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
-from proxy.pricing import cost_ucr
 from proxy.relay import estimate
 from proxy.replies import Renewal
 from proxy.shards import Shards
@@ -102,4 +102,5 @@ def so_far(ticket: Ticket, call: Call, outcome: Outcome) -> int:
     """What a stream has cost until now, by what was delivered."""
     if outcome.delivered is None:
         return 0
-    return cost_ucr(estimate(call, outcome.delivered.content_bytes).tokens, ticket.price)
+    tokens = estimate(call, outcome.delivered.content_bytes).tokens
+    return charged_ucr(tokens, ticket, outcome)

@@ -14,7 +14,7 @@ from proxy.keys import KID_LENGTH
 from proxy.meters import EACH_END_USER, Meter, Window
 from proxy.replies import RawRecord
 from proxy.scripts import SHARD_KEYS
-from proxy.types import KeyRecord, Names, Network, OldSecret, OrganisationRecord
+from proxy.types import KeyRecord, Names, Network, OldSecret, OrganisationRecord, OwnKey
 
 NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
@@ -45,11 +45,15 @@ def key_record(kid: str, shard: int, raw: RawRecord) -> KeyRecord:
         addresses=_networks(body.get("addresses")),
         old=_old(body.get("old")),
         scopes=_scopes(body.get("scopes")),
+        own=_own(f"m:{body['organisation']}:{body['person']}", body),
     )
 
 
 def organisation_record(id: str, shard: int, raw: RawRecord) -> OrganisationRecord:
-    return OrganisationRecord(id, raw.version, _meters(shard, orjson.loads(raw.body)["meters"]))
+    body = orjson.loads(raw.body)
+    return OrganisationRecord(
+        id, raw.version, _meters(shard, body["meters"]), _own(f"o:{id}", body)
+    )
 
 
 def nobodys(pepper: int) -> RawRecord:
@@ -86,6 +90,25 @@ def _old(body: Mapping[str, Any] | None) -> OldSecret | None:
     if body is None:
         return None
     return OldSecret(bytes.fromhex(body["digest"]), body["pepper"], body["until_ms"])
+
+
+def _own(owner: str, body: Mapping[str, Any]) -> tuple[OwnKey, ...]:
+    """Whose they are is what the record is of: a key that lies in another's record cannot be
+    opened."""
+    return tuple(
+        OwnKey(
+            name=row["name"],
+            kind=row["kind"],
+            owner=owner,
+            adapter=row["adapter"],
+            base_url=row["base_url"],
+            sealed=row["secret"].encode(),
+            fallback=row["fallback"],
+            quirks=row.get("quirks") or NOTHING_MORE,
+            models=row.get("models") or NOTHING_MORE,
+        )
+        for row in body.get("own") or ()
+    )
 
 
 def _meters(shard: int, rows: Sequence[Any]) -> tuple[Meter, ...]:

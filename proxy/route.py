@@ -1,8 +1,13 @@
 """Route: which upstreams serve this call, in which order. Pure: values in, values out."""
 
-from proxy.errors import ModelNotFound, PriceUnknown, UpstreamUnreachable
+from collections.abc import Iterator
+
+from proxy.charge import free
+from proxy.errors import ModelNotFound, OwnKeyUnusable, PriceUnknown, UpstreamUnreachable
+from proxy.keyfile import KeyFile
 from proxy.price import Kind
-from proxy.types import Deployment, Model, Price, Snapshot
+from proxy.providers.catalog import ADAPTERS
+from proxy.types import Caller, Deployment, Model, Offer, OwnKey, Price, Snapshot
 
 
 def find(name: str, snapshot: Snapshot) -> Model:
@@ -25,3 +30,53 @@ def candidates(model: Model) -> tuple[Deployment, ...]:
     if not model.deployments:
         raise UpstreamUnreachable(model=model.id, why="it has no deployment that is switched on")
     return model.deployments
+
+
+def offer(model: Model, caller: Caller, keys: KeyFile, kind: Kind = "chat") -> Offer:
+    """By the caller's own keys where he has any for this model, and by nothing else unless the
+    owners of all of them allow it; by the platform's otherwise."""
+    if not (caller.key.own or caller.organisation.own):
+        return Offer(candidates(model), price_of(model, kind))
+    mine = tuple(_by_own(model, one, name, keys) for one, name in _own(model, caller))
+    if not mine:
+        return Offer(candidates(model), price_of(model, kind))
+    alone = Offer(mine, free(model.price))
+    if not all(one.own is not None and one.own.fallback for one in mine):
+        return alone
+    price = model.price
+    if not model.deployments or price is None or not price.covers(kind):
+        return alone
+    return Offer((*mine, *model.deployments), price, alone)
+
+
+def _own(model: Model, caller: Caller) -> Iterator[tuple[OwnKey, str]]:
+    """His keys that serve the model, and what it is called there: the model's own provider first. A
+    person's key stands before his organisation's for the same provider."""
+    found = {one.kind: one for one in (*caller.organisation.own, *caller.key.own)}
+    for one in found.values():
+        if model.id in one.models:
+            yield one, one.models[model.id]
+    for kind, name in model.places.items():
+        if kind in found and model.id not in found[kind].models:
+            yield found[kind], name
+
+
+def _by_own(model: Model, own: OwnKey, name: str, keys: KeyFile) -> Deployment:
+    if own.adapter not in ADAPTERS:
+        raise OwnKeyUnusable(name=own.name, why=f"this worker does not speak {own.adapter}")
+    try:
+        secret = keys.open(f"{own.owner}:{own.kind}", own.base_url, own.sealed)
+    except ValueError:
+        why = "it cannot be opened as what was entered"
+        raise OwnKeyUnusable(name=own.name, why=why) from None
+    return Deployment(
+        id=0,
+        model=model.id,
+        provider=own.kind,
+        adapter=own.adapter,
+        base_url=own.base_url,
+        upstream_model=name,
+        secret=secret,
+        quirks=own.quirks,
+        own=own,
+    )

@@ -136,6 +136,10 @@ class Settings:
         "A connection older than this is not kept, so that a provider's name is resolved anew.",
         1_000,
     )
+    byok_private: bool = setting(
+        False,
+        "Whether keys that people and organisations bring may be for private addresses.",
+    )
     upstream_ca_file: str = setting(
         "",
         "PEM file of further authorities whose certificates providers may show. Empty: those of"

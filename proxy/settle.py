@@ -15,6 +15,7 @@ from functools import partial
 import orjson
 
 from proxy.again import send_again
+from proxy.charge import BYOK, charged_ucr, is_own
 from proxy.errors import ClientGone, NotReady
 from proxy.heir import FIRST_ID, Heir
 from proxy.hold import more_ucr
@@ -23,7 +24,7 @@ from proxy.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown, Reply
 from proxy.price import tokens_cached, tokens_in, tokens_out
-from proxy.pricing import cost_ucr, unpriced
+from proxy.pricing import unpriced
 from proxy.replies import Renewal
 from proxy.shards import SendAgain, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
@@ -79,7 +80,8 @@ class Settler:
     def finish(self, ticket: Ticket, outcome: Outcome, started_ns: int) -> int:
         """Hands the request to the ledger; returns what it cost."""
         self.keeper.running.pop(ticket.rid, None)
-        cost = cost_ucr(outcome.usage.tokens, ticket.price) if outcome.kind == "settled" else 0
+        settled = outcome.kind == "settled"
+        cost = charged_ucr(outcome.usage.tokens, ticket, outcome) if settled else 0
         used = Used(
             outcome.kind,
             cost,
@@ -93,7 +95,8 @@ class Settler:
         except JournalError as problem:
             log.error("%s: request %s is remembered in memory alone", problem, ticket.rid)
         self._count(outcome, cost)
-        if missing := unpriced(outcome.usage.tokens, ticket.price):
+        missing = [] if is_own(outcome) else unpriced(outcome.usage.tokens, ticket.price)
+        if missing:
             self._tell_unpriced(ticket.model.id, missing)
         self._send(ticket.rid, _admitted(ticket), used)
         return cost
@@ -245,6 +248,7 @@ def _event(ticket: Ticket, outcome: Outcome, started_ns: int) -> bytes:
             "s": outcome.usage.source,
             "r": outcome.reason,
             "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
+            **({"b": BYOK} if is_own(outcome) else {}),
         }
     )
     return ticket.context[:-1] + b"," + went[1:]

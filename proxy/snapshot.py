@@ -95,6 +95,7 @@ def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
         context_max=row["context_max"],
         output_max=row["output_max"],
         thinks=row["thinks"],
+        places=MappingProxyType(row.get("places") or {}),
         created=row["created"],
         deployments=tuple(d for r in row["deployments"] if (d := _deployment(row["id"], r, keys))),
         price=price and read_price(price["version"], price),
@@ -119,4 +120,5 @@ def _deployment(model: str, row: Mapping[str, Any], keys: KeyFile) -> Deployment
         base_url=row["base_url"],
         upstream_model=row["upstream_model"],
         secret=secret,
+        quirks=MappingProxyType(row.get("quirks") or {}),
     )

@@ -20,6 +20,21 @@ TokenKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 
 @dataclass(frozen=True, slots=True)
+class OwnKey:
+    """A provider's key that a person or an organisation has entered (BYOK), sealed as it came."""
+
+    name: str  # of the key, as errors call it
+    kind: str  # of its provider
+    owner: str  # whom it is sealed for
+    adapter: str
+    base_url: str
+    sealed: bytes = field(repr=False)
+    fallback: bool = False  # its owner lets the platform's key stand in, and pays for that
+    quirks: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)  # beyond those placed there -> its name
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """One place where a model can be had."""
 
@@ -30,6 +45,8 @@ class Deployment:
     base_url: str
     upstream_model: str
     secret: str = field(default="", repr=False)  # in memory only, opened from the snapshot
+    quirks: Mapping[str, Any] = field(default_factory=dict)  # by which it differs from its dialect
+    own: OwnKey | None = None  # the caller's, in place of the platform's
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,7 @@ class Model:
     deployments: tuple[Deployment, ...]
     price: Price | None
     thinks: bool = False  # gives out tokens that no stream shows
+    places: Mapping[str, str] = field(default_factory=dict)  # kind of provider -> its name there
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,7 @@ class KeyRecord:
     addresses: tuple[Network, ...] | None = None  # None: everywhere
     old: OldSecret | None = None
     scopes: frozenset[str] | None = None  # None: all
+    own: tuple[OwnKey, ...] = ()  # its person's
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,7 @@ class OrganisationRecord:
     id: str
     version: int
     meters: tuple[Meter, ...]
+    own: tuple[OwnKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +196,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """Where a caller's call can be served, best first, and what it may cost at most."""
+
+    deployments: tuple[Deployment, ...]
+    price: Price
+    unpaid: "Offer | None" = None  # where no credits carry it: by his own keys alone
+
+
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """What a request holds, in the proxy's memory."""
 
@@ -189,6 +218,7 @@ class Ticket:
     context: bytes  # JSON: what the ledger is told if nobody ends this request
     held_ucr: int
     left_ucr: int  # of the pool, after this hold
+    deployments: tuple[Deployment, ...] = ()
     left: tuple[int, ...] = ()  # of each meter of the standing, after this hold
     amounts: Sequence[int] = ()  # that it takes of each
     output_held: int = 0  # tokens that the hold carries; of a stream the first slice

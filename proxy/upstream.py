@@ -10,8 +10,10 @@ from typing import Protocol
 
 from proxy.errors import (
     OpsError,
+    OwnKeyRefused,
     UpstreamBroken,
     UpstreamBusy,
+    UpstreamKeyRefused,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
@@ -23,6 +25,7 @@ from proxy.providers.echo import EchoAnswer
 from proxy.settings import Settings
 from proxy.types import Call, Deployment, Outcome
 
+KEY_STATUSES = frozenset({401, 402, 403})  # not this key, not any more, or not for this
 RETRIED = frozenset({408, 429, 498, 500, 502, 503, 504, 529})
 ERROR_BODY_MAX = 64 * 1024
 AWAY = (Broken, Unreachable, TooLate)
@@ -80,7 +83,10 @@ class Reply:
     async def error(self) -> OpsError:
         """What an answer that is no success means."""
         body = await self._read_all(ERROR_BODY_MAX)
-        problem = self.adapter.error(self.deployment, self.answer.status, body)
+        status = self.answer.status
+        problem = _of_own(
+            self.adapter.error(self.deployment, status, body), self.deployment, status
+        )
         passed = [
             (n.decode(), v.decode("latin-1")) for n, v in self.answer.headers if n in PASSED_HEADERS
         ]
@@ -136,7 +142,9 @@ class Upstream:
                 return reply
             try:
                 if reply.answer.status not in RETRIED or nth == len(deployments):
-                    raise await reply.error()
+                    problem = await reply.error()
+                    if nth == len(deployments) or not _stands_in(problem, deployment):
+                        raise problem
             finally:
                 reply.answer.close()
         raise AssertionError("the last deployment returns or raises")
@@ -149,13 +157,16 @@ class Upstream:
             answer = EchoAnswer(body, call.rid, self._settings.echo_delay_ms)
             return Reply(answer, adapter, deployment, self._settings, 0)
         url = adapter.url(deployment, call)
+        public = deployment.own is not None and not self._settings.byok_private
         try:
-            answer = await self._client.post(url, adapter.headers(deployment, call), body, outcome)
+            answer = await self._client.post(
+                url, adapter.headers(deployment, call), body, outcome, public
+            )
         except Exhausted:
             raise UpstreamBusy(
                 model=deployment.model,
                 limit=self._settings.upstream_connections,
-                waiting=self._client.waiting(url),
+                waiting=self._client.waiting(url, public),
             ) from None
         except AWAY as problem:
             raise _ours(problem, deployment) from None
@@ -164,7 +175,28 @@ class Upstream:
 
 def _ours(problem: Exception, deployment: Deployment) -> OpsError:
     if isinstance(problem, TooLate):
-        return UpstreamTimeout(model=deployment.model, phase=str(problem))
+        return _of_own(UpstreamTimeout(model=deployment.model, phase=str(problem)), deployment)
     if isinstance(problem, Unreachable):
-        return UpstreamUnreachable(model=deployment.model, why=str(problem))
-    return UpstreamBroken(model=deployment.model, why=str(problem))
+        why = str(problem)
+        return _of_own(UpstreamUnreachable(model=deployment.model, why=why), deployment)
+    return _of_own(UpstreamBroken(model=deployment.model, why=str(problem)), deployment)
+
+
+def _of_own(problem: OpsError, deployment: Deployment, status: int = 0) -> OpsError:
+    """A failure with a key of the caller's own names it."""
+    own = deployment.own
+    if own is None:
+        return problem
+    if status in KEY_STATUSES or isinstance(problem, UpstreamKeyRefused):
+        return OwnKeyRefused(name=own.name, status=status)
+    problem.note = f"It was called with {own.name}, a key that was entered here for it."
+    return problem
+
+
+def _stands_in(problem: OpsError, deployment: Deployment) -> bool:
+    """Whether the next deployment is tried although this key was refused: its owner says so."""
+    return (
+        isinstance(problem, OwnKeyRefused)
+        and deployment.own is not None
+        and deployment.own.fallback
+    )

@@ -127,6 +127,9 @@ async def test_admit_keeps_to_a_floor(redis: Redis) -> None:
 async def test_a_free_request_passes_an_empty_pool(redis: Redis) -> None:
     await redis.store.command("HSET", ORG, "pool.b", 0)
     assert await redis.admit("r1", (*POOL, 0)) == [b"OK", b"0"]
+    await redis.store.command("HDEL", ORG, "pool.b")  # it never had a credit
+    assert await redis.admit("r2", (*POOL, 0)) == [b"OK", b"0"]
+    assert await redis.settle("r2", 0, held=0) == [b"OK", b"0"]
 
 
 @pytest.mark.parametrize("balance", ["nan", "-nan", "", "x", "inf"])
@@ -140,7 +143,7 @@ async def test_a_balance_that_is_no_number_admits_nothing(redis: Redis, balance:
 
 async def test_a_pool_or_limit_that_is_not_there_refuses(redis: Redis) -> None:
     await redis.store.command("HDEL", ORG, "pool.b")
-    assert (await redis.admit("r1", (*POOL, 0)))[0] == b"LIMIT"
+    assert (await redis.admit("r1", (*POOL, 1)))[:3] == [b"LIMIT", b"1", b"0"]
     assert (await redis.admit("r1", (*SLOT, 1)))[0] == b"LIMIT"
 
 
@@ -226,11 +229,12 @@ async def test_settle_at_no_cost_ends_a_hold_of_nothing(redis: Redis) -> None:
 
 
 async def test_settle_may_cost_more_than_was_held(redis: Redis) -> None:
-    """The provider has billed it already; the pool then admits nothing more."""
+    """The provider has billed it already; the pool then admits nothing more that costs."""
     await redis.admit("r1", (*POOL, 10))
     await redis.settle("r1", BALANCE + 5)
     assert await redis.number(ORG, "pool.b") == -5
-    assert (await redis.admit("r2", (*POOL, 0)))[0] == b"LIMIT"
+    assert (await redis.admit("r2", (*POOL, 1)))[0] == b"LIMIT"
+    assert (await redis.admit("r3", (*POOL, 0)))[0] == b"OK"
 
 
 async def test_settle_takes_the_largest_amount(redis: Redis) -> None:

@@ -74,8 +74,8 @@ for at = 11, #ARGV, METER do
     if window ~= '' then from, to = string.match(window, '^(%d+):(%d+)$') end
     if from and not before and not (tonumber(from) <= now and now < tonumber(to)) then return { 'CLOCK', digits(now) } end
     local level = look(owner, meter, unit, window, limit, now)
-    -- the positive form, because a NaN makes every comparison false
-    local fits = level.left and level.left - want >= 0
+    -- the positive form, because a NaN makes every comparison false; what costs nothing needs nothing
+    local fits = level.left and (want == 0 or level.left - want >= 0)
     if before then fits, want = true, 0 end
     if fits then
       reply[nth + 2] = digits((level.left or 0) - want)

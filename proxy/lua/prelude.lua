@@ -222,7 +222,7 @@ end
 local function look(owner, meter, unit, window, limit, now)
   if unit == 'pool' then
     local p = redis.call('HMGET', owner, meter .. '.b', meter .. '.f', meter .. '.h')
-    local a, b, c = count(p[1]), count(p[2], 0), count(p[3], 0)
+    local a, b, c = count(p[1], 0), count(p[2], 0), count(p[3], 0)
     return { left = a and b and c and a - b - c, limit = '', used = '', held = p[3] or '0' }
   end
   local p = redis.call('HMGET', owner, meter .. '.l', meter .. '.u', meter .. '.h', meter .. '.w')

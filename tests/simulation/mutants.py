@@ -50,7 +50,7 @@ def never_late(entry: Entry, booked: Sequence[Booked]) -> Verdict:
 
 
 TOMB = "redis.call('HSET', tombs, rid, '1')"
-POSITIVE = "local fits = level.left and level.left - want >= 0"
+POSITIVE = "local fits = level.left and (want == 0 or level.left - want >= 0)"
 SCRIPTED = [
     Mutant("no tombstone", [("*", TOMB, "")]),
     Mutant(

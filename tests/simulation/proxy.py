@@ -77,7 +77,7 @@ class Proxy:
             owners.append(JOB)
             ceiling = str(JOB_CEILING)
         budgets = [owner + b":bud" for owner in owners if owner != owners[1]]
-        request = world.truth.requests[rid] = Request(rid, key, owners)
+        request = world.truth.requests[rid] = Request(rid, key, owners, hold)
         said = {"o": organisation, "k": key[-10:].decode(), "u": ORGANISATIONS[0], "m": "m"}
         event = orjson.dumps({**said, "v": 1, "i": self.name})
         noted = Noted(owners, owners[1] + b":pool", b" ".join(budgets), event)

@@ -20,6 +20,7 @@ class Request:
     rid: str
     key: bytes
     owners: list[bytes]
+    asks: int  # credits; what asks for none needs none
     losses_at_admission: int | None = None  # None: never admitted
     journaled: bool = False
     journal_lost: bool = False
@@ -81,7 +82,7 @@ class Truth:
         assert request.key not in self.revoked, "I8: admitted after its revocation"
         for owner in request.owners:
             left = left_of(world, owner)
-            if b":w:" in owner and not self.counts_jobs:
+            if not request.asks or (b":w:" in owner and not self.counts_jobs):
                 continue
             assert left is None or left >= 0, f"I6: {owner!r} has {left} left after admission"
 
