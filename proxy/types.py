@@ -232,6 +232,7 @@ class Usage:
 
     tokens: Mapping[str, int]  # and what is counted and is no token
     source: str = "provider"  # provider, estimated, none
+    doubt: str = ""  # why this reading may be wrong: total_differs, count_absurd
 
 
 NO_USAGE = Usage({}, "none")

@@ -297,6 +297,6 @@ def test_every_adapter_of_the_catalogue_answers_the_five_questions() -> None:
     for adapter in ADAPTERS.values():
         assert adapter.url(PLACE, call())
         assert adapter.headers(PLACE, call())
-        assert adapter.body(PLACE, call())
+        assert adapter.body(PLACE, call()) if adapter.native else adapter.speech
         assert adapter.usage(b"") is None
         assert adapter.error(PLACE, 500, b"").status == 503

@@ -17,7 +17,17 @@ from proxy.dialects.events import (
     ToolBegan,
     ToolPiece,
 )
-from proxy.providers.fields import Object, as_json, count, inner, loaded, rows, text
+from proxy.providers.fields import (
+    UNREADABLE,
+    Object,
+    as_json,
+    count,
+    inner,
+    loaded,
+    rows,
+    text,
+    usage_of,
+)
 from proxy.types import Usage
 
 REASONS: Mapping[str, Reason] = {
@@ -30,7 +40,6 @@ REASONS: Mapping[str, Reason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-UNREADABLE = Failed("unreadable", "The provider's answer is not what was expected.")
 
 
 def read_usage(usage: Object) -> Usage | None:
@@ -50,7 +59,7 @@ def read_usage(usage: Object) -> Usage | None:
         "reasoning": thought,
         "web_searches": count(inner(usage, "server_tool_use"), "web_search_requests") or 0,
     }
-    return Usage({name: number for name, number in tokens.items() if number})
+    return usage_of(tokens, usage)
 
 
 def _written(usage: Object) -> tuple[int, int]:

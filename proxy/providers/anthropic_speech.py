@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from proxy.dialects.base import Reader
@@ -30,6 +30,7 @@ from proxy.providers.carried import (
     refuse_any,
     refuse_others,
     refused,
+    turns,
 )
 
 NAME = "Anthropic"
@@ -88,40 +89,18 @@ class AnthropicSpeech:
 
 
 def _messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """All results of one turn's tools stand first in the one user's turn after it."""
     found: list[dict[str, Any]] = []
-    for role, parts in _turns(messages):
+    for role, parts in turns(messages, NAME):
         content = _blocks(parts) if role != "system" else _texts(parts)
         if content or role != "assistant":  # a model's turn that says nothing is no turn
             found.append({"role": role, "content": content})
     return found
 
 
-def _turns(messages: Iterable[Message]) -> Iterator[tuple[str, list[Part]]]:
-    role, parts = "", list[Part]()
-    for message in messages:
-        if message.name:
-            raise refused(NAME, "The name of a message's author", "messages")
-        ours = list(message.parts)
-        if message.role == role == "user" and _has_results(parts + ours):
-            parts += ours
-            continue
-        if role:
-            yield role, parts
-        role, parts = message.role, ours
-    if role:
-        yield role, parts
-
-
-def _has_results(parts: Iterable[Part]) -> bool:
-    return any(isinstance(part, ToolResult) for part in parts)
-
-
 def _blocks(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
     if len(parts) == 1 and isinstance(parts[0], Text) and not parts[0].extra:
         return parts[0].text
-    ordered = sorted(parts, key=lambda part: not isinstance(part, ToolResult))
-    return [block for block in map(_block, ordered) if block]
+    return [block for block in map(_block, parts) if block]
 
 
 def _texts(parts: Iterable[Part]) -> str | list[dict[str, Any]]:

@@ -3,12 +3,12 @@
 Dropped is only what changes no answer: notes, hints, and what would be so without it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
-from proxy.dialects.conversation import Conversation, Message, ToolCall
+from proxy.dialects.conversation import Conversation, Message, Part, ToolCall, ToolResult
 from proxy.errors import NotCarried
 
 
@@ -113,6 +113,27 @@ def arguments_of(call: ToolCall, provider: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise refused(provider, f"A call of `{call.name}` whose arguments are no JSON object")
     return found
+
+
+def turns(messages: Iterable[Message], provider: str) -> Iterator[tuple[str, list[Part]]]:
+    """Roles and parts; all results of one turn's tools stand first in the one turn after it."""
+    role, parts = "", list[Part]()
+    for message in messages:
+        if message.name:
+            raise refused(provider, "The name of a message's author", "messages")
+        ours = list(message.parts)
+        if message.role == role == "user" and any(map(_is_result, parts + ours)):
+            parts += ours
+            continue
+        if role:
+            yield role, sorted(parts, key=lambda part: not _is_result(part))
+        role, parts = message.role, ours
+    if role:
+        yield role, sorted(parts, key=lambda part: not _is_result(part))
+
+
+def _is_result(part: Part) -> bool:
+    return isinstance(part, ToolResult)
 
 
 def names_of_calls(messages: Iterable[Message]) -> Mapping[str, str]:

@@ -4,12 +4,18 @@ from collections.abc import Mapping
 
 from proxy.providers.anthropic import Anthropic
 from proxy.providers.base import Adapter
+from proxy.providers.cohere import Cohere
+from proxy.providers.gemini import Gemini
+from proxy.providers.ollama import Ollama
 from proxy.providers.openai import COMPATIBLE, OpenAI
 
 _openai = OpenAI()
 
 ADAPTERS: Mapping[str, Adapter] = {
     "anthropic": Anthropic(),
+    "cohere": Cohere(),
+    "gemini": Gemini(),
+    "ollama": Ollama(),
     "echo": _openai,  # the built-in provider speaks OpenAI's dialect; see echo.py
     "openai": _openai,  # OpenAI itself, and what has all that it has
     "compatible": OpenAI(COMPATIBLE),  # any other base URL that speaks like it

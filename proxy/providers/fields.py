@@ -6,9 +6,14 @@ from typing import Any
 
 import orjson
 
+from proxy.dialects.events import Failed
+from proxy.price import SIDES
+from proxy.types import Usage
+
 TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted
 Object = Mapping[str, Any]
 NOTHING: Object = {}
+UNREADABLE = Failed("unreadable", "The provider's answer is not what was expected.")
 
 
 def loaded(data: bytes) -> Object:
@@ -42,6 +47,25 @@ def count(fields: Object, name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return ceil(value) if 0 <= value <= TOKENS_MAX else None
+
+
+def usage_of(counts: Mapping[str, int], told: Object, total: int | None = None) -> Usage:
+    """A reading of what was told, doubted where its sum is not the provider's own total."""
+    found = {name: number for name, number in counts.items() if number}
+    doubt = "count_absurd" if _is_absurd(told) else ""
+    if total is not None and total != sum(n for name, n in found.items() if name in SIDES):
+        doubt = "total_differs"
+    return Usage(found, doubt=doubt)
+
+
+def _is_absurd(told: Object) -> bool:
+    """Whether anything that is a number cannot be one of tokens."""
+    values = list(told.values())
+    for value in told.values():
+        if isinstance(value, dict):
+            values += value.values()
+    numbers = (value for value in values if isinstance(value, int | float))
+    return any(not 0 <= number <= TOKENS_MAX for number in numbers)
 
 
 def as_json(value: object) -> str:

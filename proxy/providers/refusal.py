@@ -2,8 +2,11 @@
 
 import re
 
+import orjson
+
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
 from proxy.masks import mask
+from proxy.providers.fields import NOTHING, Object
 from proxy.types import Deployment
 
 ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
@@ -30,6 +33,18 @@ def seconds(told: str) -> int | None:
     """A wait such as `7s` or `0.5s`, in whole seconds and never too short."""
     found = _SECONDS.fullmatch(told)
     return None if found is None else int(found[1]) + bool(float(found[2] or 0))
+
+
+def error_object(answer: bytes) -> Object:
+    """What stands under `error`, or the whole where nothing does; some put it into a list."""
+    try:
+        whole = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        return NOTHING
+    if isinstance(whole, list) and whole:
+        whole = whole[0]
+    error = whole.get("error", whole) if isinstance(whole, dict) else NOTHING
+    return error if isinstance(error, dict) else NOTHING
 
 
 def plain_text(answer: bytes) -> str:

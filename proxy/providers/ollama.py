@@ -1,0 +1,33 @@
+"""Ollama, here or in its cloud: the five questions. All is said to it as `ollama_speech.py` writes
+it; its streams are lines.
+"""
+
+from proxy.dialects.base import ProviderDialect
+from proxy.errors import OpsError
+from proxy.providers.base import Headers
+from proxy.providers.fields import loaded, text
+from proxy.providers.ollama_answer import read_usage
+from proxy.providers.ollama_speech import OllamaSpeech
+from proxy.providers.refusal import error_object, plain_text, refusal
+from proxy.providers.spoken import Spoken
+from proxy.types import Call, Deployment, Usage
+
+
+class Ollama(Spoken):
+    speech: ProviderDialect | None = OllamaSpeech()
+
+    def url(self, deployment: Deployment, call: Call) -> str:
+        base = deployment.base_url.rstrip("/")
+        return f"{base}/chat" if base.endswith("/api") else f"{base}/api/chat"
+
+    def headers(self, deployment: Deployment, call: Call) -> Headers:
+        """None is needed where it runs here."""
+        return (*self.plain_headers(call, b"application/x-ndjson"), *self.bearer(deployment))
+
+    def usage(self, answer: bytes) -> Usage | None:
+        return read_usage(loaded(answer))
+
+    def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
+        error = error_object(answer)
+        said = text(loaded(answer), "error") or text(error, "message") or plain_text(answer)
+        return refusal(deployment, status, said)
