@@ -121,10 +121,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         parser = self._parser
-        path = self._url.partition(b"?")[0].decode("latin-1")
-        request = Seen(
-            parser.get_method().decode(), path, tuple(self._headers), b"".join(self._body)
-        )
+        path, _, query = self._url.decode("latin-1").partition("?")
+        method, body = parser.get_method().decode(), b"".join(self._body)
+        request = Seen(method, path, tuple(self._headers), body, query)
         self._due.append(Due(request, parser.should_keep_alive()))
 
     # answers ----------------------------------------------------------------

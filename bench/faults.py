@@ -4,22 +4,13 @@ from dataclasses import replace
 
 import orjson
 
+from bench.ask import Ask, Error, content_of, costs_of
 from bench.modes import Mode
-from bench.openai_wire import (
-    CREATED,
-    DONE,
-    Ask,
-    Events,
-    completion_body,
-    content_of,
-    costs_of,
-    error_body,
-    event,
-)
+from bench.openai_wire import CREATED
 from bench.plan import LAST_CHUNK, Finale, Plan, chunk, head, json_plan
+from bench.wires import WIRES
 
 JSON = ("content-type", "application/json")
-SSE = ("content-type", "text/event-stream; charset=utf-8")
 REDIRECTED = "/redirected/v1/chat/completions"
 
 _ERRORS = {
@@ -47,14 +38,13 @@ _ERRORS = {
 }
 _OTHER_ERROR = ("The server had an error while processing your request.", "server_error", None)
 _QUOTA = "You exceeded your current quota, please check your plan and billing details."
-_BROKEN_SSE = chunk(b'data: {"id": "chatcmpl-broken", "choi\n\nnonsense\n\ndata: \xff\xfe\xfa\n\n')
 _BROKEN_JSON = b'<html><body>{"id": "chatcmpl-broken", "choi'
 
 
 def plan_for(ask: Ask, mode: Mode, content: str | None = None) -> Plan:
     """How the request is answered; `content` replaces the mode's own text."""
     if mode.status != 200:
-        return _refusal(mode)
+        return _refusal(ask, mode)
     special = {
         "quota": _quota,
         "redirect": _redirect,
@@ -63,17 +53,18 @@ def plan_for(ask: Ask, mode: Mode, content: str | None = None) -> Plan:
         "hang": _silent,
     }
     if mode.behaviour in special and not mode.at:
-        return special[mode.behaviour](mode)
+        return special[mode.behaviour](ask, mode)
     text = content_of(mode) if content is None else content
     return _stream(ask, mode, text) if ask.stream else _plain(ask, mode, text)
 
 
-def wrong_key(key: str) -> Plan:
+def wrong_key(ask: Ask, key: str) -> Plan:
     """401 as OpenAI writes it, but with the whole key in it: who hands it on has leaked it."""
     message = (
         f"Incorrect API key provided: {key}. You can find your API key in your account settings."
     )
-    return json_plan(401, error_body(message, "invalid_request_error", None, "invalid_api_key"))
+    error = Error(401, message, "authentication_error", None, "invalid_api_key")
+    return json_plan(401, WIRES[ask.wire].error(error))
 
 
 def model_list(names: tuple[str, ...]) -> Plan:
@@ -87,23 +78,24 @@ def model_row(name: str) -> Plan:
     return json_plan(200, {"id": name, "object": "model", "created": CREATED, "owned_by": "mock"})
 
 
-def _refusal(mode: Mode) -> Plan:
+def _refusal(ask: Ask, mode: Mode) -> Plan:
     message, kind, code = _ERRORS.get(mode.status, _OTHER_ERROR)
     wait = mode["retry_after"] or (1 if mode.status == 429 else 0)
     headers = (("retry-after", str(wait)),) if wait else ()
-    body = error_body(message, kind, None, code)
+    body = WIRES[ask.wire].error(Error(mode.status, message, kind, None, code, wait))
     return json_plan(mode.status, body, *headers, latency_s=mode["latency_ms"] / 1000)
 
 
-def _quota(mode: Mode) -> Plan:
-    return json_plan(429, error_body(_QUOTA, "insufficient_quota", None, "insufficient_quota"))
+def _quota(ask: Ask, mode: Mode) -> Plan:
+    error = Error(429, _QUOTA, "insufficient_quota", None, "insufficient_quota")
+    return json_plan(429, WIRES[ask.wire].error(error))
 
 
-def _redirect(mode: Mode) -> Plan:
+def _redirect(ask: Ask, mode: Mode) -> Plan:
     return Plan(head=head(307, ("location", REDIRECTED), length=0))
 
 
-def _silent(mode: Mode) -> Plan:
+def _silent(ask: Ask, mode: Mode) -> Plan:
     finale = {"close": Finale.CLOSE, "reset": Finale.RESET, "hang": Finale.HANG}[mode.behaviour]
     return Plan(finale=finale, latency_s=mode["latency_ms"] / 1000)
 
@@ -119,25 +111,32 @@ _FINALES = {
 
 def _stream(ask: Ask, mode: Mode, content: str) -> Plan:
     costs = costs_of(ask, mode)
-    events = Events(ask, mode, costs)
+    wire = WIRES[ask.wire]
+    events = wire.events(ask, mode, costs)
     pieces = events.pieces(content)
+    mark = b"" if mode.behaviour == "nodone" else wire.end_mark
     good = Plan(
-        head=head(200, SSE, ("cache-control", "no-cache")),
+        head=head(200, ("content-type", wire.stream_type), ("cache-control", "no-cache")),
         opening=events.opening(),
         pieces=pieces,
-        ending=events.ending() + (LAST_CHUNK if mode.behaviour == "nodone" else DONE + LAST_CHUNK),
+        ending=events.ending() + mark + LAST_CHUNK,
         latency_s=mode["latency_ms"] / 1000,
         piece_s=mode["chunk_ms"] / 1000,
         costs=replace(costs, pieces=len(pieces)),
     )
-    return _with_fault(good, mode, _broken_ending(mode))
+    return _with_fault(good, mode, _broken_ending(ask, mode))
 
 
-def _broken_ending(mode: Mode) -> bytes:
+def _broken_ending(ask: Ask, mode: Mode) -> bytes:
+    wire = WIRES[ask.wire]
     if mode.behaviour == "error-in-stream":
-        message, kind, code = _OTHER_ERROR
-        return event(error_body(message, kind, None, code)) + LAST_CHUNK
-    return _BROKEN_SSE + DONE + LAST_CHUNK
+        return wire.error_event(_other_error()) + LAST_CHUNK
+    return wire.garbage + wire.end_mark + LAST_CHUNK
+
+
+def _other_error() -> Error:
+    message, kind, code = _OTHER_ERROR
+    return Error(500, message, kind, None, code)
 
 
 def _with_fault(good: Plan, mode: Mode, broken_ending: bytes) -> Plan:
@@ -158,7 +157,8 @@ def _with_fault(good: Plan, mode: Mode, broken_ending: bytes) -> Plan:
 def _plain(ask: Ask, mode: Mode, content: str) -> Plan:
     """A plain answer is one piece, its body; a fault after a piece: half of the body was sent."""
     costs = costs_of(ask, mode)
-    body = orjson.dumps(completion_body(ask, mode, content, costs))
+    wire = WIRES[ask.wire]
+    body = orjson.dumps(wire.body(ask, mode, content, costs))
     latency_s = mode["latency_ms"] / 1000
     match mode.behaviour:
         case "garbage":
@@ -166,8 +166,7 @@ def _plain(ask: Ask, mode: Mode, content: str) -> Plan:
                 head(200, JSON, length=len(_BROKEN_JSON)), ending=_BROKEN_JSON, latency_s=latency_s
             )
         case "error-in-stream":
-            message, kind, code = _OTHER_ERROR
-            return json_plan(200, error_body(message, kind, None, code), latency_s=latency_s)
+            return json_plan(200, wire.error(_other_error()), latency_s=latency_s)
         case "bomb":
             opening, filler = chunk(b'{"id": "'), chunk(b"a" * 16_384)
             start = head(200, JSON)

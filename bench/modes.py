@@ -41,6 +41,8 @@ BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
     {
         "ok": Behaviour("answers well"),
         "tools": Behaviour("answers with two tool calls, of the first tool that the request names"),
+        "thinking": Behaviour("answers well, after a thought with its signature"),
+        "refusal": Behaviour("refuses: nothing but the reason, where there is a place for it"),
         "echo": Behaviour("the content is JSON: method, path, headers and body of the request"),
         "slow": Behaviour("answers well, late", defaults={"latency_ms": 1_000, "chunk_ms": 100}),
         "bigline": Behaviour(
@@ -50,7 +52,7 @@ BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
         "nousage": Behaviour("answers well, never tells usage"),
         "usage-early": Behaviour("tells usage in a stream's first event, null afterwards"),
         "usage-zero": Behaviour("tells usage of 0 tokens, and bills 0"),
-        "nodone": Behaviour("a whole stream that ends without [DONE]"),
+        "nodone": Behaviour("a whole stream that ends without [DONE], or its dialect's mark"),
         "hang": Behaviour("no first byte, ever; @n: silent after n pieces"),
         "truncate": Behaviour("cut after n pieces: no end, connection closed", at=1),
         "close": Behaviour("connection closed without an answer"),
@@ -77,6 +79,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "out": Parameter("completion tokens of each choice", 34, 10_000_000),
         "cached": Parameter("of the prompt: read from the cache", 0, 10_000_000),
         "cache_write": Parameter("of the prompt: written to the cache", 0, 10_000_000),
+        "cache_hour": Parameter("of cache_write: for an hour", 0, 10_000_000),
         "reasoning": Parameter("of the completion: reasoning", 0, 10_000_000),
         "latency_ms": Parameter("before the first byte", 0, 600_000),
         "chunks": Parameter("pieces of content in a stream", 8, 100_000),
@@ -136,6 +139,8 @@ def _parameters(known: Behaviour, text: str | None) -> Mapping[str, int]:
 def _check_parts(values: Mapping[str, int]) -> None:
     if values["cached"] + values["cache_write"] > values["in"]:
         raise BadParameter("cached and cache_write are parts of in: together they must not pass it")
+    if values["cache_hour"] > values["cache_write"]:
+        raise BadParameter("cache_hour is a part of cache_write: it must not pass it")
     if values["reasoning"] > values["out"]:
         raise BadParameter("reasoning is a part of out: it must not pass it")
     if values["chunks"] < 1:

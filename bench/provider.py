@@ -1,60 +1,25 @@
 """Decides for the fake provider: a request in, a Plan out. Knows no socket."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
 
+from bench.ask import Ask, BadRequest, Error
 from bench.bills import BillFile
 from bench.faults import model_list, model_row, plan_for, wrong_key
 from bench.modes import BEHAVIOURS, PREFIX, BadParameter, Mode, UnknownModel, parse
-from bench.openai_wire import Ask, BadRequest, error_body, read_ask
 from bench.plan import Plan, json_plan
+from bench.seen import Seen as Seen
+from bench.wires import WIRES, wire_of
 
 PLANS_MAX = 512
 PLAN_BYTES_MAX = 8 * 1024 * 1024  # a larger one is made anew each time
 TIMED_NAMES_MAX = 10_000
 Table = TypeVar("Table", bound=dict[Any, Any])
-CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request as it came; decoded where somebody looks."""
-
-    method: str
-    path: str
-    raw_headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-
-    @property
-    def header_rows(self) -> list[tuple[str, str]]:
-        """In the order sent, names in lower case."""
-        return [
-            (name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, value in self.raw_headers
-        ]
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By name in lower case; of a name that came twice the last value."""
-        return MappingProxyType(dict(self.header_rows))
-
-    @property
-    def request_id(self) -> str:
-        for name, value in self.raw_headers:
-            if name.lower() == b"x-request-id":
-                return value.decode("latin-1")
-        return ""
-
-    @property
-    def json(self) -> object:
-        return orjson.loads(self.body)
 
 
 class Provider:
@@ -71,15 +36,16 @@ class Provider:
         """The answer to one request; a bad one is refused as the real provider would."""
         if self._seen is not None:
             self._seen.append(request)
+        wire = wire_of(request.path)
         try:
-            return self._chat(request) if request.path == CHAT_PATH else _elsewhere(request)
+            return self._chat(request, wire) if wire else _elsewhere(request)
         except UnknownModel as error:
             message = f"The model `{error}` does not exist or you do not have access to it."
-            return _refuse(404, message, "model", "model_not_found")
+            return _refuse(404, message, "model", "model_not_found", wire)
         except BadParameter as error:
-            return _refuse(400, str(error), "model", "invalid_value")
+            return _refuse(400, str(error), "model", "invalid_value", wire)
         except BadRequest as error:
-            return _refuse(400, str(error), error.param, None)
+            return _refuse(400, str(error), error.param, None, wire)
 
     def bill_end(self, plan: Plan, request_id: str, produced: int) -> None:
         """The answer is over, well or cut; a cut one that produced nothing is not billed."""
@@ -91,20 +57,16 @@ class Provider:
         if plan.costs is not None and produced:
             self._bills.append(plan.costs.line(request_id, "aborted", produced))
 
-    def _chat(self, request: Seen) -> Plan:
+    def _chat(self, request: Seen, wire: str) -> Plan:
         if request.method != "POST":
-            return _refuse(
-                405,
-                f"Not allowed to {request.method} on {CHAT_PATH}.",
-                None,
-                "method_not_supported",
-            )
-        ask = read_ask(request.body)
+            said = f"Not allowed to {request.method} on {request.path}."
+            return _refuse(405, said, None, "method_not_supported", wire)
+        ask = WIRES[wire].read(request)
         mode = self._mode(ask.model)
         if mode["times"] and not self._fault_is_due(ask.model, mode["times"]):
             return plan_for(ask, replace(mode, behaviour="ok", status=200, at=0))
         if mode.status == 401:
-            return wrong_key(request.headers.get("authorization", "").removeprefix("Bearer "))
+            return wrong_key(ask, request.key)
         if mode.behaviour == "echo":
             return plan_for(ask, mode, content=_echo(request))
         return self._cached(ask, mode)
@@ -149,8 +111,11 @@ def _echo(request: Seen) -> str:
     return orjson.dumps(told).decode()
 
 
-def _refuse(status: int, message: str, param: str | None, code: str | None) -> Plan:
-    return json_plan(status, error_body(message, "invalid_request_error", param, code))
+def _refuse(
+    status: int, message: str, param: str | None, code: str | None, wire: str = "openai"
+) -> Plan:
+    error = Error(status, message, "invalid_request_error", param, code)
+    return json_plan(status, WIRES[wire or "openai"].error(error))
 
 
 def _bounded(table: Table, maximum: int) -> Table:

@@ -1,4 +1,5 @@
-"""The fake provider: OpenAI's chat completions over HTTP/1.1, far faster than a gateway under test.
+"""The fake provider: OpenAI's chat completions over HTTP/1.1, and the dialects of Anthropic,
+Gemini, Cohere and Ollama at their own paths; far faster than a gateway under test.
 
 What it does is chosen by the model's name, so that an unchanged body drives it: `mock/ok`,
 `mock/ok?in=12&out=34`, `mock/ok?latency_ms=5&chunks=50&chunk_ms=10`, `mock/429`, `mock/hang@3`,

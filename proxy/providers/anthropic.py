@@ -33,6 +33,7 @@ class Anthropic:
             (b"accept", b"text/event-stream" if call.stream else b"application/json"),
             (b"accept-encoding", b"identity"),
             (b"user-agent", b"opscenter"),
+            (b"x-request-id", call.rid.encode()),
             (b"anthropic-version", VERSION),
         )
         secret = deployment.secret.encode()

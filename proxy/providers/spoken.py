@@ -16,6 +16,7 @@ class Spoken:
             (b"accept", stream if call.stream else b"application/json"),
             (b"accept-encoding", b"identity"),
             (b"user-agent", b"opscenter"),
+            (b"x-request-id", call.rid.encode()),
         )
 
     def bearer(self, deployment: Deployment) -> Headers:
