@@ -152,6 +152,7 @@ def _settings(folder: Path, workers: int) -> dict[str, str]:
         "OPSCENTER_HOME": str(folder),
         "OPSCENTER_RUN_DIR": str(folder / "run"),
         "OPSCENTER_DOOR_PORT": "0",  # a free one, which is printed
+        "OPSCENTER_CATALOGUE": "off",
         "OPSCENTER_CONTROL_PORT": "0",
         "OPSCENTER_HEALTH_PORT": "0",
         "OPSCENTER_WORKERS": str(workers),

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from control.api import (
     auth,
+    catalogue,
     credits,
     health,
     identities,
@@ -81,6 +82,7 @@ CORE: Sequence[APIRouter] = tuple(
         usage,
         providers,
         models,
+        catalogue,
         ledger,
         plugins,
         system,

@@ -6,6 +6,7 @@ Goes out as the data plane does: by the environment's HTTP proxy, trusting the s
 import asyncio
 import os
 import ssl
+from collections.abc import Sequence
 
 import httptools
 
@@ -23,11 +24,14 @@ class FetchError(Exception):
     """The document cannot be had; says why, in words for an administrator."""
 
 
-async def fetch(url: str, tls: ssl.SSLContext, bytes_max: int) -> bytes:
+Fields = Sequence[tuple[str, str]]
+
+
+async def fetch(url: str, tls: ssl.SSLContext, bytes_max: int, headers: Fields = ()) -> bytes:
     """The body of an answer with status 200, whole; every other status is a failure."""
     try:
         async with asyncio.timeout(WHOLE_S):
-            document = await _fetched(url, tls, bytes_max)
+            document = await _fetched(url, tls, bytes_max, headers)
     except TimeoutError:
         raise FetchError(f"it has not answered within {WHOLE_S:.0f} seconds") from None
     except (OSError, ValueError) as problem:
@@ -58,7 +62,7 @@ class _Document:
         self.whole = True
 
 
-async def _fetched(url: str, tls: ssl.SSLContext, bytes_max: int) -> _Document:
+async def _fetched(url: str, tls: ssl.SSLContext, bytes_max: int, headers: Fields) -> _Document:
     origin, target = taken_apart(url)
     hop = Egress.of(os.environ).hop(origin.host, origin.port, origin.tls)
     to = hop or origin
@@ -75,10 +79,9 @@ async def _fetched(url: str, tls: ssl.SSLContext, bytes_max: int) -> _Document:
         sock.close()
         raise
     try:
-        head = (
-            b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: application/json\r\nconnection: close\r\n\r\n"
-        )
-        writer.write(head % (target, origin.authority))
+        fields = [("accept", "application/json"), ("connection", "close"), *headers]
+        lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in fields)
+        writer.write(b"GET %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (target, origin.authority, lines))
         return await _read(reader, bytes_max)
     finally:
         writer.transport.abort()

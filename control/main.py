@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from control import migrate, sql
 from control.app import CORE, Swap, create_app
 from control.books.publish import Publisher
+from control.catalogue.keep import keep_catalogue
 from control.database import AWAY, DatabaseError, connect_patiently
 from control.edge import Edge
 from control.idp import Idp
@@ -64,6 +65,7 @@ async def serve(settings: ControlSettings, stop: asyncio.Event | None = None) ->
                 asyncio.create_task(keep_snapshot(state), name="keep-snapshot"),
                 asyncio.create_task(keep_tidy(state), name="keep-tidy"),
                 asyncio.create_task(state.idp.keep(), name="keep-idp"),
+                asyncio.create_task(keep_catalogue(state), name="keep-catalogue"),
             ]
             try:
                 with signals(stop):

@@ -44,6 +44,12 @@ class ControlSettings(ProxySettings):
         True, "Whether providers may lie on this machine or in private networks."
     )
 
+    catalogue: bool = setting(
+        True, "Whether the models and prices that come with the product are filled in."
+    )
+    catalogue_refresh_hours: int = setting(
+        24, "Providers with a key are asked for their models this often; 0: on demand.", 0, 8760
+    )
     session_hours: int = setting(12, "A sign-in ends after this.", 1, 720)
     session_idle_minutes: int = setting(30, "A sign-in ends when unused for this long.", 1, 43_200)
     token_minutes: int = setting(15, "A token of /api/v1/auth/token ends after this.", 1, 1440)

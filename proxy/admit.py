@@ -120,7 +120,7 @@ class Admission:
                     raise self._callers.refusal(why, caller)
                 case Stale():
                     caller = self._callers.newer(caller, answer)
-                    if problem := forbidden(caller.key, call.path, call.client, model.id):
+                    if problem := forbidden(caller.key, call.path, call.client, model):
                         raise problem
                     offer = route.offer(model, caller, self._keyfile, asked.kind)
                     call, hold, lowered_to = self._held(asked, model, offer)
@@ -190,9 +190,9 @@ class Admission:
 
     async def _permitted(self, caller: Caller, call: Call, model: Model) -> Caller:
         """What is remembered refuses nobody: a limit may have been taken away."""
-        if forbidden(caller.key, call.path, call.client, model.id):
+        if forbidden(caller.key, call.path, call.client, model):
             caller = await self.check(caller)
-            if problem := forbidden(caller.key, call.path, call.client, model.id):
+            if problem := forbidden(caller.key, call.path, call.client, model):
                 raise problem
         return caller
 

@@ -334,8 +334,8 @@ class MethodNotAllowed(CallerError):
 
 
 class PriceUnknown(CallerError):
-    """The model `{model}` has no complete price, so it cannot be charged exactly. An administrator
-    sets one with `opscenter models add {model} --input PRICE --output PRICE ...`."""
+    """The model `{model}` has no complete price for this kind of call, so it cannot be charged
+    exactly. An administrator sets one with `opscenter models price {model} CLASS=DOLLARS ...`."""
 
     code = "price_unknown"
 

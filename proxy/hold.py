@@ -16,6 +16,7 @@ from proxy.types import Call, Model, Price, Ticket
 from proxy.units import units_max
 
 BYTES_PER_TOKEN = 4  # as text usually counts
+TALKS = ("chat", "completions")  # kinds of calls that take a maximum of tokens
 SILENT = ("embeddings", "rerank", "moderation")  # kinds of calls that give out no tokens
 TEXT = ("text", "refusal", "input_text", "output_text")
 
@@ -68,8 +69,11 @@ def lowered(
 def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
     """The call within its X-Max-Cost: where its worst case would cost more, with the largest
     maximum that does not. Refused where the client named his own, and where not a token fits; but
-    a stream is ended at the lower one, as it is where credits end.
+    a stream is ended at the lower one, as it is where credits end. A maximum that nobody has told
+    us is sent along, so that it holds.
     """
+    if model.output_assumed and call.output_max is None and call.kind in TALKS:
+        call = with_maximum(call, model.output_max)
     limit, most = call.max_cost_ucr, output_max(call, model)
     if limit is None:
         return call

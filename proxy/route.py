@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from proxy import names
 from proxy.charge import free
 from proxy.errors import ModelNotFound, OwnKeyUnusable, PriceUnknown, UpstreamUnreachable
 from proxy.keyfile import KeyFile
@@ -11,8 +12,8 @@ from proxy.types import Caller, Deployment, Model, Offer, OwnKey, Price, Snapsho
 
 
 def find(name: str, snapshot: Snapshot) -> Model:
-    """The model of that name; `provider:model` is another way to write `provider/model`."""
-    model = snapshot.models.get(name) or snapshot.models.get(name.replace(":", "/", 1))
+    """The model of that name, in whichever way it is written."""
+    model = names.find(name, snapshot.models, snapshot.names)
     if model is None:
         raise ModelNotFound("model", model=name)
     return model

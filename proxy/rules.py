@@ -1,18 +1,20 @@
 """What a key may be used for, and from where. Pure; asked only of keys that have such limits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from proxy.errors import AddressNotAllowed, ModelNotAllowed, OpsError, RouteNotAllowed, ScopeMissing
-from proxy.types import KeyRecord, Network
+from proxy.types import KeyRecord, Model, Network
 
 LLM, READS_MODELS = "llm", "models:read"  # scopes of keys; the first has the second in it
 ADDRESS_MAX = 64  # characters; more was never an address
 ADDRESSES_KEPT = 10_000  # that were looked at before
 
 
-def forbidden(key: KeyRecord, path: str | None, client: str, model: str | None) -> OpsError | None:
+def forbidden(
+    key: KeyRecord, path: str | None, client: str, model: Model | None
+) -> OpsError | None:
     """Why this key may not do that, or None. Every key may ask about itself: no path, no model."""
     if key.addresses is not None and not is_within(client, key.addresses):
         return AddressNotAllowed(address=client or "unknown")
@@ -22,9 +24,14 @@ def forbidden(key: KeyRecord, path: str | None, client: str, model: str | None) 
         needed = READS_MODELS if model is None else LLM
         if key.scopes.isdisjoint((needed, LLM)):
             return ScopeMissing(scope=needed)
-    if key.models is not None and model is not None and model not in key.models:
-        return ModelNotAllowed("model", model=model)
+    if model is not None and not may_use(key.models, model):
+        return ModelNotAllowed("model", model=model.id)
     return None
+
+
+def may_use(allowed: Container[str] | None, model: Model) -> bool:
+    """By whichever of its names the list has it."""
+    return allowed is None or model.id in allowed or any(name in allowed for name in model.names)
 
 
 def client_of(peer: str, forwarded: str, is_proxy: Callable[[str], bool]) -> str:

@@ -5,7 +5,8 @@ A snapshot that cannot be read leaves the old one in force.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,7 @@ import orjson
 
 from proxy.errors import NotReady
 from proxy.keyfile import KeyFile
+from proxy.names import named
 from proxy.pipe import RedisDown
 from proxy.price import read_price
 from proxy.providers.catalog import ADAPTERS
@@ -20,7 +22,10 @@ from proxy.shards import Shards
 from proxy.tokens import issuers_of
 from proxy.types import Deployment, Model, Snapshot
 
+MODALITIES_KEPT = 1_000
 FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away
+
+Opened = Callable[[str, str, str | None], str]  # of a provider, its address and its sealed key
 
 log = logging.getLogger("opscenter.proxy.snapshot")
 
@@ -34,10 +39,12 @@ def build(
 ) -> Snapshot:
     """Reads what `control/books/publish.py` wrote; a deployment that cannot be used is left out."""
     rows = orjson.loads(models)
-    found = {row["id"]: _model(row, keys) for row in rows}
+    opened = lru_cache(None)(partial(_opened, keys))  # a provider has many models and one key
+    found, names = named(_model(row, opened) for row in rows)
     # nobody else is taken for us
     everybody = {**issuers_of(foreign), **issuers_of(issuers)}
-    return Snapshot(version, MappingProxyType(found), MappingProxyType(everybody))
+    everything = (MappingProxyType(found), MappingProxyType(everybody), MappingProxyType(names))
+    return Snapshot(version, *everything)
 
 
 class Current:
@@ -63,7 +70,8 @@ class Current:
             await self._shards.check_filled()
         if await self._shards.snapshot_marks() != self._marks:
             version, models, issuers, foreign = await self._shards.snapshot()
-            self.snapshot = build(version, models, self._keys, issuers, foreign)
+            sections = (models, self._keys, issuers, foreign)
+            self.snapshot = await asyncio.to_thread(build, version, *sections)
             self._marks = (version, foreign)
         self.fresh = True
 
@@ -88,7 +96,11 @@ class Current:
         self._told = problem
 
 
-def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
+def _opened(keys: KeyFile, provider: str, base_url: str, sealed: str | None) -> str:
+    return keys.open(provider, base_url, sealed.encode()) if sealed else ""
+
+
+def _model(row: Mapping[str, Any], opened: Opened) -> Model:
     price = row["price"]
     return Model(
         id=row["id"],
@@ -97,18 +109,33 @@ def _model(row: Mapping[str, Any], keys: KeyFile) -> Model:
         thinks=row["thinks"],
         places=MappingProxyType(row.get("places") or {}),
         created=row["created"],
-        deployments=tuple(d for r in row["deployments"] if (d := _deployment(row["id"], r, keys))),
+        deployments=tuple(
+            place for r in row["deployments"] if (place := _deployment(row["id"], r, opened))
+        ),
         price=price and read_price(price["version"], price),
+        output_assumed=row.get("output_assumed", False),
+        title=row.get("name") or "",
+        takes=_shared(row.get("takes")),
+        gives=_shared(row.get("gives")),
     )
 
 
-def _deployment(model: str, row: Mapping[str, Any], keys: KeyFile) -> Deployment | None:
+def _shared(said: list[str] | None) -> tuple[str, ...]:
+    """Most models say the same: it is kept once."""
+    return _interned(tuple(said or ("text",)))
+
+
+@lru_cache(maxsize=MODALITIES_KEPT)
+def _interned(said: tuple[str, ...]) -> tuple[str, ...]:
+    return said
+
+
+def _deployment(model: str, row: Mapping[str, Any], opened: Opened) -> Deployment | None:
     if row["adapter"] not in ADAPTERS:
         log.error("deployment %s of %s: unknown adapter %s", row["id"], model, row["adapter"])
         return None
     try:
-        sealed = row["secret"] and row["secret"].encode()
-        secret = keys.open(row["provider"], row["base_url"], sealed) if sealed else ""
+        secret = opened(row["provider"], row["base_url"], row["secret"])
     except ValueError as problem:
         log.error("deployment %s of %s: %s", row["id"], model, problem)
         return None

@@ -59,6 +59,11 @@ class Model:
     price: Price | None
     thinks: bool = False  # gives out tokens that no stream shows
     places: Mapping[str, str] = field(default_factory=dict)  # kind of provider -> its name there
+    output_assumed: bool = False  # nobody says its maximum, so ours is sent along
+    title: str = ""
+    takes: tuple[str, ...] = ("text",)
+    gives: tuple[str, ...] = ("text",)
+    names: frozenset[str] = frozenset()  # by which else it is called; no other model bears them
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Snapshot:
     version: int = 0
     models: Mapping[str, Model] = field(default_factory=dict)
     issuers: Issuers = field(default_factory=dict)
+    names: Mapping[str, Model] = field(default_factory=dict)  # what else models are called
 
 
 # The caller ----------------------------------------------------------------------

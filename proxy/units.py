@@ -24,9 +24,9 @@ HOSTED = {
 
 
 def units_max(call: Call, price: Price) -> Mapping[str, int]:
-    """Refused where the provider would charge for what has no price here."""
+    """Refused where the provider would charge the platform for what has no price here."""
     units = call.units or _OF_KIND[call.kind](call)
-    if call.kind in ("chat", "completions"):
+    if price.factor_ppm and call.kind in ("chat", "completions"):
         for name in units:
             if not has_rate(name, price.rates):
                 raise PriceUnknown("tools", model=call.model)

@@ -147,6 +147,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [name for name in os.environ if name.startswith("OPSCENTER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OPSCENTER_HOME", str(folder))
+    monkeypatch.setenv("OPSCENTER_CATALOGUE", "off")  # what tests do not look at is not filled in
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

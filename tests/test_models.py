@@ -38,9 +38,13 @@ def test_a_model_is_shown_in_openais_shape_with_its_price_in_credits() -> None:
         "object": "model",
         "created": 5,
         "owned_by": "b",
+        "name": "b/x",
         "context_window": 8_000,
         "max_output_tokens": 1_000,
+        "modalities": {"input": ("text",), "output": ("text",)},
+        "free": False,
         "pricing": {"input": "2500.000000", "output": "0.000001"},
+        "pricing_above": {},
     }
 
 

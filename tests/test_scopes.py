@@ -12,7 +12,7 @@ from control.app import CORE, check_scopes
 from control.scopes import OPEN, SCOPES, scope_of
 from plugins.access import AccessError, access_of, needs
 from proxy.rules import forbidden
-from proxy.types import KeyRecord
+from proxy.types import KeyRecord, Model
 from tests.control_stage import Stage, stage
 from tests.door_stage import DoorStage
 from tests.door_stage import door as door_stage
@@ -99,6 +99,9 @@ async def test_scopes_that_are_none_are_refused(api: Stage, scopes: Any) -> None
     assert (await api.post(KEYS, {"name": "n", "scopes": scopes})).status == 422
 
 
+MODEL = Model("m", 1000, 100, 0, (), None)
+
+
 def test_the_door_takes_a_scope_for_models_and_one_for_their_list() -> None:
     named: Mapping[str, Any] = {"kid": "k", "shard": 0, "version": 1, "digest": b"", "pepper": 1}
     for scopes, chats, lists in (
@@ -109,7 +112,7 @@ def test_the_door_takes_a_scope_for_models_and_one_for_their_list() -> None:
     ):
         held = None if scopes is None else frozenset(scopes)
         key = KeyRecord(**named, organisation="o", person="p", models=None, meters=(), scopes=held)
-        assert (forbidden(key, "/v1/chat/completions", "", "m") is None) == chats
+        assert (forbidden(key, "/v1/chat/completions", "", MODEL) is None) == chats
         assert (forbidden(key, "/v1/models", "", None) is None) == lists
         assert forbidden(key, None, "", None) is None
 

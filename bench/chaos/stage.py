@@ -161,6 +161,7 @@ class Stage:
         return {
             "OPSCENTER_HOME": str(self.home),
             "OPSCENTER_RUN_DIR": str(self.run),
+            "OPSCENTER_CATALOGUE": "off",
             "OPSCENTER_CONTROL_PORT": "0",
             "OPSCENTER_REDIS_URL": f"redis://:{self._password}@127.0.0.1:{port}/0",
             "OPSCENTER_DATABASE_URL": self.postgres.url,

@@ -1,5 +1,6 @@
 """Models: what the door serves, where each can be had and what it costs."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -25,10 +26,10 @@ from control.api.shapes import (
 )
 from control.api.write import Act, Change, Done, write
 from control.database import Connection
-from control.errors import Invalid, NotFound
+from control.errors import Conflict, Invalid, NotFound
 from control.money import rate_to_dollars
 from control.state import state_of
-from proxy.price import SIDES, UNITS, unknown
+from proxy.price import KINDS, SIDES, UNITS, Price, unknown
 from proxy.pricing import PER_MILLION
 
 router = APIRouter(prefix="/api/v1/llm/admin/models", tags=["models"])
@@ -39,19 +40,31 @@ ModelPath = Annotated[str, Path(pattern=MODEL)]
 
 
 class NewModel(Input):
-    """`prices` are dollars per million tokens, as text; `input` and `output` must be there."""
+    """`prices` are dollars as text: per million tokens, and per million of what is no token."""
 
     id: ModelId
     provider: Slug
     upstream_model: Text
-    prices: Annotated[dict[str, RateIn], Field(min_length=2, max_length=20)]
+    prices: Annotated[dict[str, RateIn], Field(min_length=1, max_length=40)]
     context_max: Tokens
     output_max: Tokens
 
 
-class ModelEdit(Input):
-    """Fields that are not sent stay as they are."""
+Prices = Annotated[dict[str, RateIn], Field(min_length=1, max_length=40)]
 
+
+class NewTier(Input):
+    above: Tokens
+    prices: Prices
+
+
+class ModelEdit(Input):
+    """Fields that are not sent stay as they are. `prices` replace all prices of the model;
+    `catalogue_price` takes them back, so that the catalogue's hold again."""
+
+    prices: Prices | None = None
+    tiers: Annotated[list[NewTier], Field(max_length=10)] | None = None
+    catalogue_price: StrictBool = False
     context_max: Tokens | None = None
     output_max: Tokens | None = None
     thinks: StrictBool | None = None
@@ -64,16 +77,27 @@ class Place(Output):
     enabled: bool
 
 
+class ShownTier(Output):
+    above: int  # tokens in
+    prices: dict[str, str]
+
+
 class Model(Output):
     id: str
     context_max: int
     output_max: int
     thinks: bool  # gives out tokens that no stream shows, so its streams are held whole
+    output_assumed: bool  # nobody says its maximum, so this one is sent along
     enabled: bool
+    source: str  # admin or catalogue
     created_at: datetime
     deployments: list[Place]
-    prices: dict[str, str] | None  # dollars per million tokens
+    prices: dict[str, str] | None  # dollars per million
+    tiers: list[ShownTier]  # where more tokens come in
     price_version: int | None
+    price_source: str | None  # admin, list (the provider's own) or package
+    price_note: str | None
+    price_at: datetime | None
 
 
 @router.get("")
@@ -94,7 +118,7 @@ async def add_model(request: Request, caller: PlatformAdmin, given: NewModel) ->
             raise NotFound("provider", what="provider", listing="opscenter provider list")
         await conn.execute(query["model_put"], given.id, given.context_max, given.output_max)
         await conn.execute(query["deployment_put"], given.id, given.provider, given.upstream_model)
-        await conn.execute(query["price_add"], given.id, given.prices)
+        await conn.execute(query["price_add"], given.id, given.prices, [])
         return Done(_model(await conn.fetchrow(query["model_list"], given.id)), 201, SNAPSHOT)
 
     act = Act("model.add", f"model:{given.id}", None, given.model_dump(mode="json"))
@@ -105,13 +129,22 @@ async def add_model(request: Request, caller: PlatformAdmin, given: NewModel) ->
 async def edit_model(
     request: Request, caller: PlatformAdmin, model: ModelPath, given: ModelEdit
 ) -> Response:
-    """Its limits, whether it thinks, and whether it is served; for requests from now on."""
+    """Its prices and limits, whether it thinks, and whether it is served; from now on."""
     wanted = (given.context_max, given.output_max, given.thinks, given.enabled)
+    tiers = [{"above": one.above, "rates": one.prices} for one in given.tiers or ()]
+    if given.prices is not None:
+        _complete(given.prices, *(one.prices for one in given.tiers or ()))
+    elif tiers:
+        raise Invalid("tiers", why="Tiers need the prices beside them that hold below.")
 
     async def effect(conn: Connection) -> Done:
         query = sql.load()
         if await conn.fetchrow(query["model_edit"], model, *wanted) is None:
             raise NotFound(what="model", listing="opscenter models list")
+        if given.prices is not None:
+            await conn.execute(query["price_add"], model, given.prices, tiers)
+        elif given.catalogue_price and not await conn.fetchval(query["price_reset"], model):
+            raise Conflict(why=f"The catalogue has no price for {model}.")
         return Done(_model(await conn.fetchrow(query["model_list"], model)), changes=SNAPSHOT)
 
     detail = given.model_dump(exclude_none=True)
@@ -120,9 +153,13 @@ async def edit_model(
 
 @router.delete("/{model:path}", response_model=Removed)
 async def remove_model(request: Request, caller: PlatformAdmin, model: ModelPath) -> Response:
-    """It is served no more; its prices and its usage stay on record."""
+    """It is served no more; its prices and its usage stay on record. One that the catalogue brings
+    would come again: it is switched off instead."""
 
     async def effect(conn: Connection) -> Done:
+        known = await conn.fetchrow(sql.load()["catalogue_show"], model)
+        if known is not None and known["served"]:
+            raise Conflict(why=f"The catalogue brings {model}: opscenter models edit --no-enabled.")
         if await conn.fetchrow(sql.load()["model_remove"], model) is None:
             raise NotFound(what="model", listing="opscenter models list")
         return Done(Removed(removed=model), changes=SNAPSHOT)
@@ -130,24 +167,36 @@ async def remove_model(request: Request, caller: PlatformAdmin, model: ModelPath
     return await write(request, caller, Act("model.remove", f"model:{model}"), effect)
 
 
-def _complete(prices: dict[str, int]) -> None:
-    if unknown(prices) or not {"input", "output"} <= set(prices):
-        known = ", ".join([*SIDES, *UNITS])
-        raise Invalid("prices", why=f"Prices need input and output; known classes are {known}.")
+def _complete(*prices: dict[str, int]) -> None:
+    """Each class is known, and some kind of call can be charged."""
+    for one in prices:
+        price = Price(0, one, PER_MILLION)
+        if unknown(one) or not any(price.covers(kind) for kind in KINDS):
+            known = ", ".join([*SIDES, *UNITS])
+            raise Invalid(
+                "prices",
+                why="Prices need input and output, or what else a call is charged by;"
+                f" known classes are {known}.",
+            )
+
+
+def shown_rates(rates: Mapping[str, int]) -> dict[str, str]:
+    """Dollars for a million of each."""
+    return {name: rate_to_dollars(rate) for name, rate in rates.items()}
 
 
 def _model(row: asyncpg.Record | None) -> Model:
     assert row is not None
-    rates = row["rates"]
-    prices = (
-        {name: rate_to_dollars(_charged(rate, row)) for name, rate in rates.items()}
-        if rates is not None
-        else None
-    )
-    return Model.model_validate({**dict(row), "prices": prices})
+    prices, tiers = None, []
+    if row["rates"] is not None:
+        prices = shown_rates(_charged(row["rates"], row))
+        tiers = [
+            {"above": one["above"], "prices": shown_rates(_charged(one["rates"], row))}
+            for one in row["tiers"]
+        ]
+    return Model.model_validate({**dict(row), "prices": prices, "tiers": tiers})
 
 
-def _charged(rate: int, row: asyncpg.Record) -> int:
+def _charged(rates: Mapping[str, int], row: asyncpg.Record) -> dict[str, int]:
     """With the markup, as it is charged."""
-    charged: int = rate * row["factor_ppm"] // PER_MILLION
-    return charged
+    return {name: rate * row["factor_ppm"] // PER_MILLION for name, rate in rates.items()}

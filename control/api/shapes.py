@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 PAGE_DEFAULT, PAGE_MAX = 50, 500
 VISIBLE = r"^[^\x00-\x1f\x7f]+$"
 KID = r"^[0-9A-Za-z]{10}$"
-MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$"
+MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,199}$"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 EMAIL = r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$"
 

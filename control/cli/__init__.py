@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from control.cli import (
+    catalogue,
     credits,
     doctor,
     keys,
@@ -66,6 +67,7 @@ app.add_typer(credits.app, name="credits")
 app.add_typer(usage.app, name="usage")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(providers.app, name="provider")
+catalogue.register(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(plugins.app, name="plugin")
 app.add_typer(processes.secrets, name="secrets")

@@ -53,7 +53,7 @@ def add(
         "id": model,
         "provider": provider,
         "upstream_model": upstream_model,
-        "prices": {"input": input, "output": output, **_prices(price or [])},
+        "prices": {"input": input, "output": output, **pairs(price or [])},
         "context_max": context_max,
         "output_max": output_max,
     }
@@ -96,7 +96,7 @@ def remove(
     show_json(gone) if json else say(f"Removed the model {model}.")
 
 
-def _prices(given: list[str]) -> dict[str, str]:
+def pairs(given: list[str]) -> dict[str, str]:
     pairs = [one.partition("=") for one in given]
     if not all(equals and value for _, equals, value in pairs):
         raise Misused("A price is CLASS=DOLLARS, such as cache_read=0.075.")

@@ -163,15 +163,16 @@ SELECT version FROM snapshot
 
 -- name: snapshot_models
 -- Every model that is switched on, with its newest price and its places.
-SELECT m.id, m.context_max, m.output_max, m.thinks, extract(epoch FROM m.created_at)::bigint AS created,
-       (SELECT jsonb_build_object('version', p.version, 'rates', p.rates, 'factor_ppm', p.factor_ppm)
+SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, extract(epoch FROM m.created_at)::bigint AS created,
+       c.name, c.takes, c.gives,
+       (SELECT jsonb_build_object('version', p.version, 'rates', p.rates, 'tiers', p.tiers, 'factor_ppm', p.factor_ppm)
         FROM price p WHERE p.model = m.id ORDER BY p.version DESC LIMIT 1) AS price,
        coalesce((SELECT jsonb_agg(jsonb_build_object(
             'id', d.id, 'provider', v.name, 'adapter', v.adapter, 'base_url', v.base_url,
             'upstream_model', d.upstream_model, 'secret', convert_from(v.secret, 'UTF8')) ORDER BY d.rank, d.id)
           FROM deployment d JOIN provider v ON v.name = d.provider
           WHERE d.model = m.id AND d.enabled AND v.enabled), '[]') AS deployments
-FROM model m WHERE m.enabled ORDER BY m.id
+FROM model m LEFT JOIN catalogue c ON c.id = m.id WHERE m.enabled ORDER BY m.id
 
 -- name: verify_double_entry
 -- Every account's totals against the rows they were made of.
@@ -193,7 +194,7 @@ SELECT coalesce(sum(debits), 0)::text AS debits, coalesce(sum(credits), 0)::text
 
 -- name: verify_usage
 -- Rows to be priced again from their tokens and the price they were charged by.
-SELECT u.rid, u.kind, u.cost, u.tokens, u.price_version, p.rates, p.factor_ppm
+SELECT u.rid, u.kind, u.cost, u.tokens, u.price_version, p.rates, p.tiers, p.factor_ppm
 FROM usage_event u LEFT JOIN price p ON p.version = u.price_version
 WHERE u.kind = 'settled' AND u.rid > $1
 ORDER BY u.rid LIMIT $2
@@ -254,7 +255,7 @@ UPDATE shard SET generation = generation + 1 RETURNING id, generation
 
 -- name: explain_usage
 SELECT u.*, d.kind AS debit_kind, d.owner AS debit_owner, c.kind AS credit_kind, c.owner AS credit_owner,
-       p.rates, p.factor_ppm, o.name AS organisation_name
+       p.rates, p.tiers, p.factor_ppm, o.name AS organisation_name
 FROM usage_event u
 JOIN account d ON d.id = u.debit
 JOIN account c ON c.id = u.credit
