@@ -39,6 +39,7 @@ from proxy.keyfile import KeyFile
 from proxy.keys import SHARDS
 from proxy.metrics import in_memory
 from proxy.scripts import SHARD_KEYS
+from proxy.served import CHAT
 from proxy.settings import Settings
 from proxy.types import Deployment, Model, Price
 from proxy.worker import build
@@ -170,7 +171,7 @@ async def _ask(flow: Flow, pool: Pool) -> str:
     model = Model("bench/model", 8_192, 1_024, 0, PLACES, pool.price)
     try:
         caller = await flow.admission.identify(f"Bearer {pool.key}".encode())
-        call = request.chat(request_id(), "/v1/chat/completions", BODY, flow.settings, {})
+        call = request.read(CHAT, request_id(), "/v1/chat/completions", BODY, flow.settings, {})
         ticket = await flow.admission.admit(call, caller, model)
     except InsufficientCredits as problem:
         return str(problem.status)

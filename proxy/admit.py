@@ -22,12 +22,12 @@ from proxy.pipe import RedisDown
 from proxy.pricing import credits_text
 from proxy.refusals import limit_error
 from proxy.replies import Admitted, Limited, OtherCeiling, OtherTime, Refused, Stale
-from proxy.request import choices_of
 from proxy.rules import forbidden
 from proxy.settings import Settings
 from proxy.shards import Shards
 from proxy.shown import ShownTokens
 from proxy.standing import job_owner
+from proxy.translate import carried
 from proxy.tries import Tries
 from proxy.types import Call, Caller, Model, Offer, Price, Ticket
 
@@ -69,7 +69,7 @@ class Admission:
         if asked.job is not None and asked.job.ceiling_ucr is None:
             asked = replace(asked, job=await self._with_ceiling(asked.job, caller))
         offer = route.offer(model, caller, self._keyfile, asked.kind)
-        call, hold, lowered_to = self._held(asked, model, offer)
+        call, offer, hold, lowered_to = self._held(asked, model, offer)
         limits = len(caller.key.meters) + len(caller.organisation.meters)
         for _ in range(ADMIT_TRIES + limits):  # each may lower what is asked for
             standing = caller.standings.of(model.id, self._now_ms, call.job, call.end_user)
@@ -104,14 +104,13 @@ class Admission:
                     self._set_clock(now_ms)
                     less, is_money = None, meters[nth].unit in ("pool", "ucr")
                     if is_money and offer.unpaid is not None:
-                        offer = offer.unpaid
-                        call, hold, lowered_to = self._held(asked, model, offer)
+                        call, offer, hold, lowered_to = self._held(asked, model, offer.unpaid)
                         continue
                     if is_money:
                         less = lowered(call, model, offer.price, level.left, self._settings)
                     if less is None or less.amount_ucr >= hold.amount_ucr:
                         raise limit_error(meters[nth], amounts[nth], level, self._now_ms)
-                    hold, lowered_to = less, less.output_tokens // choices_of(call.fields)
+                    hold, lowered_to = less, less.output_tokens // call.choices
                 case OtherCeiling(ceiling):
                     raise JobCeilingDiffers(ceiling=credits_text(ceiling))
                 case OtherTime(now_ms):
@@ -123,13 +122,17 @@ class Admission:
                     if problem := forbidden(caller.key, call.path, call.client, model):
                         raise problem
                     offer = route.offer(model, caller, self._keyfile, asked.kind)
-                    call, hold, lowered_to = self._held(asked, model, offer)
+                    call, offer, hold, lowered_to = self._held(asked, model, offer)
         raise NotReady
 
-    def _held(self, asked: Call, model: Model, offer: Offer) -> tuple[Call, Hold, int | None]:
-        """The call within what the client allows it to cost, its hold, and its lowered maximum."""
-        call = allowed(asked, model, offer.price, self._settings.slice_tokens)
-        return call, hold_of(call, model, offer.price, self._settings), call.lowered_to
+    def _held(
+        self, asked: Call, model: Model, offer: Offer
+    ) -> tuple[Call, Offer, Hold, int | None]:
+        """The call within what the client allows it to cost, by those deployments that have a place
+        for all that it says; its hold, and its lowered maximum."""
+        call, offer = carried(asked, model, offer)
+        call = allowed(call, model, offer.price, self._settings.slice_tokens)
+        return call, offer, hold_of(call, model, offer.price, self._settings), call.lowered_to
 
     async def levels(
         self, caller: Caller, job: Job | None, client: str
@@ -265,4 +268,5 @@ def _ticket(
         amounts=amounts,
         output_held=hold.output_tokens,
         lowered_to=lowered_to,
+        conversation=call.conversation,
     )

@@ -3,21 +3,24 @@ credits; every header of ours begins with `x-ops-`.
 """
 
 import time
+from collections.abc import Callable
 from functools import lru_cache
-
-import orjson
 
 from proxy import rates, relay
 from proxy.charge import BYOK
+from proxy.dialects.base import ClientDialect
+from proxy.dialects.clients import client_of
 from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
-from proxy.price import tokens_in, tokens_out
 from proxy.pricing import credits_text
 from proxy.relay import Downstream
-from proxy.types import NO_USAGE, Call, Outcome, Ticket, Usage
+from proxy.served import DIALECTS
+from proxy.types import NO_USAGE, Call, Outcome, Ticket
 from proxy.upstream import Reply
 
 JSON = (b"content-type", b"application/json")
+SSE = b"text/event-stream; charset=utf-8"
+CHAT = client_of("chat")
 Headers = list[tuple[bytes, bytes]]
 DEPLOYMENTS_KEPT = 4096  # whose headers are kept ready
 
@@ -25,15 +28,19 @@ DEPLOYMENTS_KEPT = 4096  # whose headers are kept ready
 class Exchange:
     """One request and its answer, of which a part may already have gone out."""
 
-    __slots__ = ("_begun", "_down", "_ended", "_metrics", "chunk", "outcome", "rid")
+    __slots__ = ("_begun", "_client", "_down", "_ended", "_metrics", "chunk", "fail", "rid")
+    fail: Callable[[OpsError], bytes | None]  # an error in the middle of a stream
 
-    def __init__(self, rid: str, down: Downstream, metrics: Metrics) -> None:
+    def __init__(
+        self, rid: str, down: Downstream, metrics: Metrics, client: ClientDialect = CHAT
+    ) -> None:
         self.rid = rid
+        self._client = client
         self.chunk = down.chunk  # nothing stands between a stream and its client
         self._down = down
         self._metrics = metrics
         self._begun = self._ended = False
-        self.outcome: Outcome | None = None  # of a stream that has begun
+        self.fail = self._no_stream
 
     async def answer(self, status: int, headers: relay.Headers, body: bytes) -> None:
         self._begun = self._ended = True
@@ -57,29 +64,22 @@ class Exchange:
         if isinstance(problem, ClientGone) or self._ended:
             return
         if not self._begun:
-            await self.answer(problem.status, error_headers(problem), error_body(problem, self.rid))
-            return
-        usage = self.outcome.usage if self.outcome else NO_USAGE
-        await self.end(b"data: " + error_body(problem, self.rid, usage) + b"\n\n")
+            body = self._client.error(problem, self.rid)
+            await self.answer(problem.status, error_headers(problem), body)
+        elif (last := self.fail(problem)) is not None:
+            await self.end(last)
+
+    def _no_stream(self, problem: OpsError) -> bytes | None:
+        return self._client.writer(self.rid, "", {}).fail(problem, NO_USAGE)
 
     def _with_id(self, headers: relay.Headers) -> Headers:
         rid = self.rid.encode()
         return [*headers, (b"x-ops-request-id", rid), (b"x-request-id", rid)]
 
 
-def error_body(problem: OpsError, rid: str, usage: Usage = NO_USAGE) -> bytes:
-    """In the middle of a stream with what was used until then."""
-    error = problem.shape(rid)
-    if usage is NO_USAGE:
-        return orjson.dumps({"error": error})
-    return orjson.dumps({"error": error, "usage": _usage(usage)})
-
-
-def _usage(usage: Usage) -> dict[str, object]:
-    """OpenAI's totals, and whether a provider has counted them."""
-    into, out = tokens_in(usage.tokens), tokens_out(usage.tokens)
-    counts = {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out}
-    return {**counts, "estimated": usage.source != "provider"}
+def error_body(problem: OpsError, rid: str, path: str = "") -> bytes:
+    """As the clients of this path read errors."""
+    return client_of(DIALECTS.get(path, "chat")).error(problem, rid)
 
 
 def error_headers(problem: OpsError) -> Headers:
@@ -91,11 +91,18 @@ def headers(reply: Reply, call: Call, outcome: Outcome) -> Headers:
     lowered = call.lowered_to
     return [
         *([(b"x-ops-max-tokens", b"%d" % lowered)] if lowered is not None else []),
-        (b"content-type", reply.content_type),
+        (b"content-type", _content_type(reply)),
         *_who(reply.deployment.model, reply.deployment.provider, reply.deployment.id),
         *([(b"x-ops-mode", BYOK.encode())] if reply.deployment.own is not None else []),
         (b"x-ops-attempts", b"%d" % outcome.attempts),
     ]
+
+
+def _content_type(reply: Reply) -> bytes:
+    """The provider's own only where its bytes are."""
+    if reply.is_native:
+        return reply.content_type
+    return SSE if reply.is_stream else JSON[1]
 
 
 @lru_cache(maxsize=DEPLOYMENTS_KEPT)

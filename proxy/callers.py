@@ -5,7 +5,6 @@ What is remembered only saves the look-up; whether it still holds is decided whe
 
 import hmac
 import secrets
-from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b, sha256
 from typing import TypeVar
@@ -239,13 +238,6 @@ class Callers:
         if len(cache) >= self._callers_max and name not in cache:
             cache.pop(next(iter(cache)))
         cache[name] = record
-
-
-def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """A program names its own account in X-Service-Key, which goes before Authorization: SDKs send
-    that one in any case."""
-    service = headers.get(b"x-service-key")
-    return headers.get(b"authorization") if service is None else b"Bearer " + service
 
 
 def _bearer(header: bytes) -> str:

@@ -1,75 +1,17 @@
 """What of a stream has gone to the client, in counts, without reading every event. Pure."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from proxy import sse
+from proxy.pricing import NOTHING
 
-FRAMES_READ = 4  # of a stream's first frames, to learn how much of a frame is not content
+FRAMES_READ = 4  # first frames with content, to learn how much of a frame is not
+FRAMES_LOOKED_AT = 64  # to find those
 
-
-class Delivered:
-    """Bytes of content, at least one for each token. Of the first frames the text alone; of the
-    later ones, which nobody reads, all but the envelope that they share.
-    """
-
-    __slots__ = ("content_bytes", "done", "envelope", "error", "events", "first")
-
-    def __init__(self) -> None:
-        self.events = self.content_bytes = 0
-        self.envelope = -1  # bytes of a frame that are not content; -1: none read yet
-        self.first: dict[str, Any] = {}  # the stream's first frame, for one of our own
-        self.done = self.error = False
-
-    def add(self, block: bytes) -> None:
-        """Whole events that went to the client."""
-        if self.events < FRAMES_READ:
-            block = self._learn(block)
-        if block:
-            sizes = _sizes(block)
-            envelope = max(self.envelope, 0)
-            self.events += len(sizes)
-            # each by itself: the short last frame must not take from those that came with it
-            self.content_bytes += sum(size - envelope for size in sizes if size > envelope)
-
-    def _learn(self, block: bytes) -> bytes:
-        """Reads first frames; gives back what lies behind them."""
-        read = 0
-        for event in sse.events(block):
-            if self.events == FRAMES_READ:
-                break
-            read += len(event)
-            if not sse.data(event):
-                continue  # a comment, by which a provider says that it still works
-            self.events += 1
-            frame = _frame(event)
-            if frame is None:
-                self.content_bytes += len(event)
-                continue
-            self.first = self.first or frame
-            text = text_bytes(frame.get("choices"))
-            self.content_bytes += text
-            envelope = len(event) - text
-            if self.envelope < 0 or envelope < self.envelope:
-                self.envelope = envelope
-        return block[read:]
-
-
-def _sizes(block: bytes) -> list[int]:
-    if b"\r" in block:  # other ends than LF LF are rare, and have to be looked for
-        return [len(event) for event in sse.events(block)]
-    if block.find(b"\n\n") == len(block) - 2:
-        return [len(block)]
-    return [len(event) + 2 for event in block.split(b"\n\n") if event]
-
-
-def _frame(event: bytes) -> dict[str, Any] | None:
-    try:
-        frame = orjson.loads(sse.data(event) or b"null")
-    except orjson.JSONDecodeError:
-        return None
-    return frame if isinstance(frame, dict) else None
+Text = Callable[[Mapping[str, Any]], int]
 
 
 def text_bytes(choices: Any) -> int:
@@ -88,8 +30,95 @@ def text_bytes(choices: Any) -> int:
     return total
 
 
-def last_frame(first: dict[str, Any]) -> bytes:
-    """A frame of ours that ends a stream where its credits ended."""
-    choice = {"index": 0, "delta": {}, "finish_reason": "length"}
-    kept = {name: first[name] for name in ("id", "object", "created", "model") if name in first}
-    return b"data: " + orjson.dumps({**kept, "choices": [choice]}) + b"\n\n"
+def of_choices(frame: Mapping[str, Any]) -> int:
+    return text_bytes(frame.get("choices"))
+
+
+class Delivered:
+    """Bytes of content, at least one for each token. Of the first frames the text alone; of the
+    later ones, which nobody reads, all but the envelope that they share.
+    """
+
+    __slots__ = (
+        *("_looked", "_read", "_text", "content_bytes", "done", "envelope", "error"),
+        *("events", "first", "told"),
+    )
+
+    def __init__(self, text: Text = of_choices) -> None:
+        """`text`: how many bytes of content a frame has, less than 0 where it is not for any."""
+        self.events = self.content_bytes = 0
+        self.envelope = -1  # bytes of a frame that are not content; -1: none read yet
+        self.first: dict[str, Any] = {}  # the stream's first frame, for one of our own
+        self.done = self.error = False
+        self.told: Mapping[str, int] = NOTHING  # tokens that came in, if told before the end
+        self._text = text
+        self._read = self._looked = 0
+
+    def add(self, block: bytes) -> None:
+        """Whole events that went to the client."""
+        if self._read < FRAMES_READ:
+            block = self._learn(block)
+        if block:
+            sizes = _sizes(block)
+            envelope = max(self.envelope, 0)
+            self.events += len(sizes)
+            # each by itself: the short last frame must not take from those that came with it
+            self.content_bytes += sum(size - envelope for size in sizes if size > envelope)
+
+    def _learn(self, block: bytes) -> bytes:
+        """Reads first frames; gives back what lies behind them."""
+        read = 0
+        for event in sse.events(block):
+            if self._read == FRAMES_READ:
+                break
+            read += len(event)
+            if not sse.data(event):
+                continue  # a comment, by which a provider says that it still works
+            self.events += 1
+            self._look_at(event)
+        return block[read:]
+
+    def _look_at(self, event: bytes) -> None:
+        frame = _frame(event)
+        self._looked += 1
+        if self._looked == FRAMES_LOOKED_AT:
+            self._read = FRAMES_READ
+        if frame is None:
+            self.content_bytes += len(event)
+            self._read += 1
+            return
+        self.first = self.first or frame
+        text = self._text(frame)
+        if text < 0:
+            return
+        self._read += 1
+        self.content_bytes += text
+        envelope = len(event) - text
+        if self.envelope < 0 or envelope < self.envelope:
+            self.envelope = envelope
+
+
+class Counted:
+    """The same of a stream whose every event is read."""
+
+    __slots__ = ("content_bytes", "events", "told")
+
+    def __init__(self) -> None:
+        self.events = self.content_bytes = 0
+        self.told: Mapping[str, int] = NOTHING
+
+
+def _sizes(block: bytes) -> list[int]:
+    if b"\r" in block:  # other ends than LF LF are rare, and have to be looked for
+        return [len(event) for event in sse.events(block)]
+    if block.find(b"\n\n") == len(block) - 2:
+        return [len(block)]
+    return [len(event) + 2 for event in block.split(b"\n\n") if event]
+
+
+def _frame(event: bytes) -> dict[str, Any] | None:
+    try:
+        frame = orjson.loads(sse.data(event) or b"null")
+    except orjson.JSONDecodeError:
+        return None
+    return frame if isinstance(frame, dict) else None

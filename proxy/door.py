@@ -1,13 +1,14 @@
 """The door's routes: which path is served by what. Knows no socket and no framing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
 
 from proxy import errors, limits
-from proxy.callers import credential
 from proxy.errors import (
     BodyEncoded,
     BodyTooLarge,
@@ -18,21 +19,36 @@ from proxy.errors import (
 )
 from proxy.flow import Flow
 from proxy.models import listing, one
-from proxy.request import job_of
+from proxy.request import credential, job_of
 from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
+from proxy.served import BY_PATH, Served
 from proxy.types import Caller
 
-CHAT = frozenset({"/v1/chat/completions", "/api/v1/llm/chat/completions"})
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
-MODEL = "/v1/models/"
 LIMITS = "/v1/me/limits"
-ERRORS = errors.PAGES
-HEALTH = frozenset({"/healthz", "/readyz"})
-READ = HEALTH | {MODELS, CATALOGUE, CATEGORIES, LIMITS}
 JSON = ((b"content-type", b"application/json"),)
 TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
+
+Serve = Callable[["Door", Request, Turn], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is served at a path, or at all that begin with it: below admission with its meter, or
+    by the door alone, and then it says why it costs nothing."""
+
+    path: str  # one that ends with / stands for all that begin so
+    method: bytes
+    served: Served | None = None
+    serve: Serve | None = None
+    free: str = ""
+
+    def __post_init__(self) -> None:
+        metered, alone = self.served is not None, self.serve is not None and bool(self.free)
+        if metered == alone:
+            raise ValueError(f"{self.path} needs a meter, or has to say why it costs nothing")
 
 
 class Door:
@@ -46,13 +62,8 @@ class Door:
 
     def check(self, request: Request) -> None:
         """What a head alone tells, so that a body need not come for nothing."""
-        path, headers = request.path, request.headers
-        if path in CHAT:
-            _allow(request, b"POST")
-        elif path in READ or path.startswith((MODEL, ERRORS)):
-            _allow(request, b"GET")
-        else:
-            raise RouteNotFound
+        headers = request.headers
+        _allow(request, route_of(request.path).method)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise BodyEncoded
         length, limit = headers.get(b"content-length"), self.flow.settings.body_max_bytes
@@ -63,29 +74,28 @@ class Door:
         metrics = self.flow.metrics
         metrics.add(metrics.running)
         try:
-            if request.path in CHAT and request.method == b"POST":
-                client = self._client(request)
-                await self.flow.chat(request.path, request.headers, request.body, turn, client)
+            served = BY_PATH.get(request.path)
+            if served is not None and request.method == b"POST":
+                client, headers = self._client(request), request.headers
+                await self.flow.serve(served, request.path, headers, request.body, turn, client)
             else:
-                await self._others(request, turn)
+                self.check(request)
+                serve = route_of(request.path).serve
+                assert serve is not None
+                await serve(self, request, turn)
         except OpsError as problem:
             metrics.error(problem.code)
             turn.fail(problem)
         finally:
             metrics.add(metrics.running, -1)
 
-    async def _others(self, request: Request, turn: Turn) -> None:
-        self.check(request)
-        if request.path in HEALTH:
-            if request.path == "/readyz" and not self._is_ready():
-                raise NotReady
-            await turn.answer(200, JSON, b'{"status":"ok"}')
-        elif request.path.startswith(ERRORS):
-            await turn.answer(200, TEXT, _explained(request.path.removeprefix(ERRORS)))
-        elif request.path == LIMITS:
-            await self._limits(request, turn)
-        else:
-            await self._models(request, turn)
+    async def _health(self, request: Request, turn: Turn) -> None:
+        if request.path == "/readyz" and not self._is_ready():
+            raise NotReady
+        await turn.answer(200, JSON, b'{"status":"ok"}')
+
+    async def _errors(self, request: Request, turn: Turn) -> None:
+        await turn.answer(200, TEXT, _explained(request.path.removeprefix(errors.PAGES)))
 
     async def _limits(self, request: Request, turn: Turn) -> None:
         """Every limit that applies to this key, and to the job that X-Job-Id names."""
@@ -126,8 +136,39 @@ class Door:
         elif path == CATEGORIES:
             found = {"byok": listing(snapshot, frozenset()), "platform": listing(snapshot, allowed)}
         else:
-            found = one(unquote(path.removeprefix(MODEL)), snapshot, allowed)
+            found = one(unquote(path.removeprefix(MODELS + "/")), snapshot, allowed)
         await turn.answer(200, JSON, orjson.dumps(found))
+
+
+_ALONE = (
+    ("/healthz", Door._health, "it looks at this process alone"),
+    ("/readyz", Door._health, "it looks at this process alone"),
+    (errors.PAGES, Door._errors, "it explains a code"),
+    (LIMITS, Door._limits, "it reads counts"),
+    (MODELS, Door._models, "it lists what is known here"),
+    (MODELS + "/", Door._models, "it lists what is known here"),
+    (CATALOGUE, Door._models, "it lists what is known here"),
+    (CATEGORIES, Door._models, "it lists what is known here"),
+)
+#: Everything that the door serves.
+ROUTES: Final[Mapping[str, Route]] = {
+    route.path: route
+    for route in (
+        *(Route(path, b"POST", served=served) for path, served in BY_PATH.items()),
+        *(Route(path, b"GET", serve=serve, free=why) for path, serve, why in _ALONE),
+    )
+}
+_BEGINNINGS: Final = tuple(path for path in ROUTES if path.endswith("/"))
+
+
+def route_of(path: str) -> Route:
+    route = ROUTES.get(path)
+    if route is None:
+        begins = next((one for one in _BEGINNINGS if path.startswith(one)), "")
+        route = ROUTES.get(begins)
+    if route is None:
+        raise RouteNotFound
+    return route
 
 
 def _explained(code: str) -> bytes:

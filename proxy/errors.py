@@ -319,8 +319,8 @@ class ModelNotFound(CallerError):
 
 
 class RouteNotFound(CallerError):
-    """Nothing is served at this path. The door serves /v1/chat/completions and /v1/models; the
-    rest of the API has an address of its own."""
+    """Nothing is served at this path. The door serves /v1/chat/completions, /v1/messages,
+    /v1/responses, /v1/models and more; the rest of the API has an address of its own."""
 
     status = 404
     code = "route_not_found"
@@ -483,6 +483,12 @@ class UpstreamBroken(UpstreamError):
     was charged as it is listed in the usage. Try again, or take another model."""
 
     code = "upstream_broken"
+
+
+class ErrorInStream(UpstreamError):
+    """The provider of `{model}` broke its answer off with an error of its own: "{message}"."""
+
+    code = "error_in_stream"
 
 
 class UpstreamRefused(UpstreamError):

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
-from proxy.callers import credential
 from proxy.charge import charged_ucr, is_own
+from proxy.dialects.clients import client_of
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
 from proxy.hold import more_ucr, output_max
 from proxy.ids import request_id
 from proxy.metrics import Metrics
 from proxy.relay import Downstream
+from proxy.served import Served
 from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.snapshot import Current
+from proxy.translate import said_anew
 from proxy.types import Call, Outcome, Ticket
 from proxy.upstream import Reply, Upstream
 
@@ -39,32 +41,34 @@ class Flow:
     settler: Settler
     metrics: Metrics
 
-    async def chat(
+    async def serve(
         self,
+        served: Served,
         path: str,
         headers: Mapping[bytes, bytes],
         body: bytes,
         down: Downstream,
         client: str = "",
     ) -> None:
-        """One chat completion, from its bytes to its charge."""
+        """One request for a provider, from its bytes to its charge."""
         started_ns = time.perf_counter_ns()
-        exchange = Exchange(request_id(), down, self.metrics)
+        exchange = Exchange(request_id(), down, self.metrics, client_of(served.dialect))
         call: Call | None = None
         ticket: Ticket | None = None
         reply: Reply | None = None
         outcome = Outcome()
         try:
-            caller = await self.admission.identify(credential(headers), client)
-            call = request.chat(exchange.rid, path, body, self.settings, headers, client)
+            caller = await self.admission.identify(request.credential(headers), client)
+            call = request.read(served, exchange.rid, path, body, self.settings, headers, client)
             model = route.find(call.model, self.current.in_force())
             ticket = await self.admission.admit(call, caller, model)
+            call = said_anew(call, ticket)
             if ticket.lowered_to is not None:
                 call = request.with_maximum(call, ticket.lowered_to)
             self._begin(ticket, call, outcome)
             reply = await self.upstream.first(call, ticket.deployments, outcome)
             # a provider may answer a stream's request with one plain object
-            relayed = self._stream if call.stream and reply.is_stream else self._plain
+            relayed = self._stream if reply.is_stream else self._plain
             await relayed(reply, call, ticket, outcome, exchange)
         except OpsError as problem:
             outcome.reason, outcome.counts = problem.code, problem.counts
@@ -88,7 +92,7 @@ class Flow:
     async def _plain(
         self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
     ) -> None:
-        body = await relay.plain(reply, call, outcome)
+        body = await relay.plain(reply, call, outcome, ticket.price)
         cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
         headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
         headers += answers.rate_headers(ticket, self.settler.counted(outcome))
@@ -101,9 +105,11 @@ class Flow:
         headers += answers.rate_headers(ticket)
         await exchange.head(reply.answer.status, headers)
         slices = _Slices(self, ticket, call, outcome)
-        await relay.stream(reply, call, outcome, exchange, slices)
-        cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
-        await exchange.end(answers.cost_comment(ticket, cost))
+        last = await relay.stream(reply, call, outcome, exchange, slices, ticket.price)
+        if reply.is_text:
+            cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
+            last += answers.cost_comment(ticket, cost)
+        await exchange.end(last)
 
     def _begin(self, ticket: Ticket, call: Call, outcome: Outcome) -> None:
         task = asyncio.current_task()

@@ -10,7 +10,7 @@ from proxy.errors import MaxCostExceeded
 from proxy.limits import row
 from proxy.meters import Level, Meter
 from proxy.pricing import credits_text, worst_ucr
-from proxy.request import choices_of, with_maximum
+from proxy.request import with_maximum
 from proxy.settings import Settings
 from proxy.types import Call, Model, Price, Ticket
 from proxy.units import units_max
@@ -60,7 +60,7 @@ def lowered(
     low = _carried(call, model, price, left_ucr)
     if not low:
         return None
-    output = low * choices_of(call.fields)
+    output = low * call.choices
     likely = likely_input(call, model)
     tokens = likely + min(output, settings.output_assumed)
     return Hold(_worst(call, model, price, output), output, tokens, likely)
@@ -84,7 +84,7 @@ def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
     tokens = _carried(call, model, price, limit - slices)
     named = call.output_max is not None and not call.stream
     if named or not tokens:
-        least = _worst(call, model, price, choices_of(call.fields)) + slices
+        least = _worst(call, model, price, call.choices) + slices
         raise _too_dear(needed if named else least, limit)
     return with_maximum(call, tokens)
 
@@ -98,7 +98,7 @@ def _too_dear(needed: int, limit: int) -> MaxCostExceeded:
 
 def _carried(call: Call, model: Model, price: Price, ucr: int) -> int:
     """The largest maximum of each choice whose worst case costs no more."""
-    choices = choices_of(call.fields)
+    choices = call.choices
     low, high = 0, output_max(call, model) // choices
     while low < high:
         middle = (low + high + 1) // 2
@@ -113,7 +113,7 @@ def output_max(call: Call, model: Model) -> int:
     """Tokens of all choices together."""
     if call.kind in SILENT:
         return 0
-    most = model.output_max * choices_of(call.fields)
+    most = model.output_max * call.choices
     return most if call.output_max is None else min(most, call.output_max)
 
 

@@ -8,11 +8,11 @@ import asyncio
 import logging
 from typing import NamedTuple
 
+from proxy import estimates
 from proxy.charge import charged_ucr
 from proxy.journal import Journal, JournalError
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
-from proxy.relay import estimate
 from proxy.replies import Renewal
 from proxy.shards import Shards
 from proxy.types import Call, Outcome, Ticket
@@ -102,5 +102,5 @@ def so_far(ticket: Ticket, call: Call, outcome: Outcome) -> int:
     """What a stream has cost until now, by what was delivered."""
     if outcome.delivered is None:
         return 0
-    tokens = estimate(call, outcome.delivered.content_bytes).tokens
+    tokens = estimates.so_far(call, outcome.delivered).tokens
     return charged_ucr(tokens, ticket, outcome)

@@ -1,26 +1,17 @@
-"""Relay: the provider's bytes to the client as they come, its usage to us.
+"""Relay: the provider's answer to the client as it comes, its usage to us.
 
 Same dialect in and out: nothing is parsed but the event that carries the usage. A stream that
 ends without it is estimated from what was delivered, and marked so.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-import orjson
-
-from proxy import sse
-from proxy.delivered import Delivered, last_frame
-from proxy.errors import OpsError, UpstreamBroken
-from proxy.masks import mask_bytes
-from proxy.types import Call, Outcome, Usage
+from proxy import billed, whole
+from proxy.errors import OpsError
+from proxy.types import Call, Outcome, Price
 from proxy.upstream import Reply
-
-BYTES_PER_TOKEN = 4  # of an estimate
-DONE = b"[DONE]"
-ERROR = b'"error"'
-# the names of all counts end so; `"usage":null` stands in every chunk of a stream and tells nothing
-COUNTS = b'_tokens"'
+from proxy.ways import Way, way_of
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -48,7 +39,8 @@ class Downstream(Protocol):
 class Begun(Protocol):
     """The client's side of a stream whose head has gone out."""
 
-    outcome: Outcome | None  # what an error in the middle of it tells of
+    #: What an error in the middle of it looks like; None where there is no place for one.
+    fail: Callable[[OpsError], bytes | None]
 
     def chunk(self, data: bytes) -> Awaitable[None]:
         """As above."""
@@ -66,129 +58,54 @@ class Slices(Protocol):
         """Which one."""
 
 
-async def plain(reply: Reply, call: Call, outcome: Outcome) -> bytes:
+async def plain(reply: Reply, call: Call, outcome: Outcome, price: Price) -> bytes:
     """A whole answer: read before its head goes out, because the head tells its exact cost."""
     body = await reply.whole()
-    usage = reply.adapter.usage(body)
-    if usage is None and not _is_object(body):
-        raise UpstreamBroken(model=call.model, why="the answer is not JSON")
-    if usage is None and ERROR in body and _is_error(body):
-        raise reply.adapter.error(reply.deployment, reply.answer.status, body)
+    if reply.is_native:
+        usage = billed.usage(reply, call, price, body)
+    else:
+        body, usage = whole.translated(reply, call, body)
+    outcome.usage = usage
+    if call.free:
+        outcome.reason = "free"
+        return body
     outcome.kind = "settled"
-    outcome.usage = usage or estimate(call, len(body))
-    outcome.reason = "usage_frame" if usage else "no_usage_frame"
+    outcome.reason = "usage_frame" if usage.source == "provider" else "no_usage_frame"
     return body
 
 
-async def stream(reply: Reply, call: Call, outcome: Outcome, down: Begun, slices: Slices) -> None:
-    """Events in, events out. However it ends, `outcome` knows what was used until then."""
-    limit = reply.settings.event_max_bytes
-    splitter, count = sse.Splitter(limit), Delivered()
-    down.outcome = outcome
-    outcome.delivered = count
+async def stream(
+    reply: Reply, call: Call, outcome: Outcome, down: Begun, slices: Slices, price: Price
+) -> bytes:
+    """Pieces in, pieces out; gives back the last one. However it ends, `outcome` knows what was
+    used until then."""
+    way = way_of(reply, call, outcome)
+    outcome.delivered = count = way.count
     outcome.kind, outcome.reason = "settled", "cut"
+    if call.kind == "speech":
+        outcome.usage = billed.spoken(call, price)
+    down.fail = way.fail
+    read, take, send = reply.read, way.take, down.chunk
     try:
-        while (piece := await reply.read()) is not None:
-            try:
-                block = splitter.feed(piece)
-            except sse.EventTooLong:
-                raise _too_long(call, limit) from None
-            if not block:
-                continue
-            if COUNTS in block or ERROR in block or DONE in block:
-                block = _look(block, reply, call, outcome, count)
-            else:
-                count.add(block)
-            if block:
-                await down.chunk(block)
+        while (piece := await read()) is not None:
+            if block := take(piece):
+                await send(block)
             if count.content_bytes > slices.reach:
-                await _hold_more(slices, count, down)
-        rest = splitter.rest().rstrip(b"\r\n")
-        if len(rest) > limit:
-            raise _too_long(call, limit)
-        # a last event without its blank line still counts
-        if rest and (block := _look(rest + b"\n\n", reply, call, outcome, count)):
-            await down.chunk(block)
-        outcome.reason = _ending(call, outcome, count)
+                await _hold_more(slices, way, down)
+        if block := way.rest():
+            await send(block)
+        outcome.reason = way.ending()
     finally:
-        if not count.events and outcome.usage.source != "provider":
+        if way.events:
+            outcome.usage = way.used()
+        elif outcome.usage.source != "provider" or call.kind == "speech":
             outcome.kind = "released"  # not one event came: nothing is charged
-        elif outcome.usage.source != "provider":
-            outcome.usage = estimate(call, count.content_bytes)
+    return way.end()
 
 
-async def _hold_more(slices: Slices, count: Delivered, down: Begun) -> None:
-    while count.content_bytes > slices.reach:
+async def _hold_more(slices: Slices, way: Way, down: Begun) -> None:
+    while way.count.content_bytes > slices.reach:
         if not await slices.more():
             # cut cleanly: a last frame that says so, then the error
-            await down.chunk(last_frame(count.first))
+            await down.chunk(way.last())
             raise await slices.refusal()
-
-
-def _too_long(call: Call, limit: int) -> UpstreamBroken:
-    return UpstreamBroken(model=call.model, why=f"an event is longer than {limit} bytes")
-
-
-def _ending(call: Call, outcome: Outcome, count: Delivered) -> str:
-    """Why a stream ended that was read to its end; one without its end mark was broken off."""
-    if count.error:
-        return "error_in_stream"
-    if not count.done:
-        raise UpstreamBroken(model=call.model, why="the stream ended without its end mark")
-    return "usage_frame" if outcome.usage.source == "provider" else "no_usage_frame"
-
-
-def _look(block: bytes, reply: Reply, call: Call, outcome: Outcome, count: Delivered) -> bytes:
-    """Reads the events that may carry usage, an error or the end; hides what nobody asked for."""
-    plain = _before_marks(block)
-    if plain:
-        count.add(block[:plain])
-    kept = [block[:plain]]
-    for event in sse.events(block[plain:]):
-        data = sse.data(event)
-        if data == DONE:
-            count.done = True
-            kept.append(event)
-            continue
-        if COUNTS in data and (usage := reply.adapter.usage(data)):
-            outcome.usage = usage
-            if not call.usage_wanted and b'"choices":[]' in data.replace(b" ", b""):
-                continue
-        if ERROR in data and _is_error(data):
-            count.error = True
-            event = mask_bytes(event, reply.deployment.secret)
-        else:
-            count.add(event)
-        kept.append(event)
-    return b"".join(kept)
-
-
-def _before_marks(block: bytes) -> int:
-    """How much of a block lies in events before the first that is worth reading."""
-    marks = [at for mark in (COUNTS, ERROR, DONE) if (at := block.find(mark)) >= 0]
-    end = block.rfind(b"\n\n", 0, min(marks, default=0))
-    return end + 2 if end >= 0 else 0
-
-
-def estimate(call: Call, content_bytes: int) -> Usage:
-    """When nothing tells the usage: counted by bytes, and marked so in the record."""
-    tokens = {
-        "input": -(-len(call.body) // BYTES_PER_TOKEN),
-        "output": -(-content_bytes // BYTES_PER_TOKEN),
-    }
-    return Usage(tokens, "estimated")
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        return isinstance(orjson.loads(body), dict)
-    except orjson.JSONDecodeError:
-        return False
-
-
-def _is_error(data: bytes) -> bool:
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(chunk, dict) and bool(chunk.get("error"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from proxy import forms
 from proxy.errors import (
     BodyEmpty,
     BodyInvalid,
@@ -17,31 +18,24 @@ from proxy.errors import (
     BodyTooDeep,
     BodyTooManyItems,
     FieldInvalid,
-    FieldMissing,
     HeaderInvalid,
 )
+from proxy.fields import check_spelling, model_of
 from proxy.meters import Job
+from proxy.served import Served
 from proxy.settings import Settings
 from proxy.types import Call
 
-MODEL_MAX = 256  # characters of a model's name
-CHOICES_MAX = 128
-OUTPUT_MAX = 10_000_000  # tokens that a client may ask for
 NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
-#: What is read here, and on which a hold depends.
-READ = frozenset(
-    {
-        *("model", "messages", "n", "stream", "stream_options", "user"),
-        *("max_tokens", "max_completion_tokens", "max_cost"),
-    }
-)
+BETAS_MAX = 500  # characters of the features on trial that a client names
 _job_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _amount = re.compile(rb"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?").fullmatch
 CREDITS = "it takes credits with at most 6 decimals, such as 12.5"
-END_USER_MAX = 256  # characters that are kept of `user`
+_betas = re.compile(r"[A-Za-z0-9._, -]*").fullmatch
 
 
-def chat(
+def read(
+    served: Served,
     rid: str,
     path: str,
     body: bytes,
@@ -49,25 +43,12 @@ def chat(
     headers: Mapping[bytes, bytes] = NO_HEADERS,
     client: str = "",
 ) -> Call:
-    """A chat completion, as far as it must be understood here; the provider judges the rest."""
-    fields = read_object(body, settings)
-    _check_spelling(fields)
-    model = _model(fields)
-    messages = fields.get("messages")
-    if messages is None:
-        raise FieldMissing("messages", name="messages")
-    if not isinstance(messages, list) or not messages:
-        raise FieldInvalid(
-            "messages", name="messages", why="it takes a list of at least one message"
-        )
-    for message in messages:
-        if not isinstance(message, dict):
-            raise FieldInvalid("messages", name="messages", why="each of them is an object")
-    stream = fields.get("stream")
-    if stream is None:
-        stream = False
-    if not isinstance(stream, bool):
-        raise FieldInvalid("stream", name="stream", why="it takes true or false")
+    """A call, as far as it must be understood here; the provider judges the rest."""
+    parts = forms.read(body, headers.get(b"content-type", b"")) if served.form else []
+    fields = forms.texts(parts) if served.form else read_object(body, settings)
+    check_spelling(fields)
+    model = model_of(fields)
+    stream, usage_wanted, output_max, end_user, choices = served.read(fields)
     return Call(
         rid=rid,
         path=path,
@@ -75,18 +56,24 @@ def chat(
         fields=fields,
         model=model,
         stream=stream,
-        usage_wanted=stream and _usage_wanted(fields),
-        output_max=_output_max(fields),
-        end_user=_end_user(fields),
+        usage_wanted=usage_wanted,
+        output_max=output_max,
+        end_user=end_user,
         job=job_of(headers),
         client=client,
         max_cost_ucr=_max_cost(headers, fields),
+        kind=served.kind,
+        dialect=served.dialect,
+        choices=choices,
+        free=bool(served.free),
+        parts=parts,
+        betas=betas_of(headers) if b"anthropic-beta" in headers else "",
     )
 
 
 def with_maximum(call: Call, tokens: int) -> Call:
     """The same call with a maximum of each choice that the client had not named."""
-    return replace(call, lowered_to=tokens, output_max=tokens * choices_of(call.fields))
+    return replace(call, lowered_to=tokens, output_max=tokens * call.choices)
 
 
 def read_object(body: bytes, settings: Settings) -> dict[str, Any]:
@@ -142,66 +129,14 @@ def _deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
-def _check_spelling(fields: Mapping[str, Any]) -> None:
-    """Some providers read names whatever their case: they would find a second model or maximum."""
-    names = "".join(fields)
-    if names.isascii() and names.islower():
-        return
-    for name in fields:
-        if name not in READ and (meant := name.casefold()) in READ:
-            raise FieldInvalid(meant, name=name, why=f"write it as `{meant}`")
-
-
-def _model(fields: Mapping[str, Any]) -> str:
-    model = fields.get("model")
-    if model is None:
-        raise FieldMissing("model", name="model")
-    if not isinstance(model, str) or not 0 < len(model) <= MODEL_MAX:
-        raise FieldInvalid("model", name="model", why="it takes the name of a model")
-    return model
-
-
-def _usage_wanted(fields: Mapping[str, Any]) -> bool:
-    options = fields.get("stream_options")
-    if options is None:
-        return False
-    if not isinstance(options, dict):
-        raise FieldInvalid("stream_options", name="stream_options", why="it takes an object")
-    return options.get("include_usage") is True
-
-
-def _output_max(fields: Mapping[str, Any]) -> int | None:
-    """Tokens that all choices together may have, if the client sets a limit."""
-    choices = _whole(fields, "n", 1, CHOICES_MAX) or 1
-    newer = _whole(fields, "max_completion_tokens", 1, OUTPUT_MAX)
-    older = _whole(fields, "max_tokens", 1, OUTPUT_MAX)
-    # a provider that knows but one of the two obeys that one, so the larger is what may come
-    limits = [limit for limit in (newer, older) if limit is not None]
-    return max(limits) * choices if limits else None
-
-
-def choices_of(fields: Mapping[str, Any]) -> int:
-    return _whole(fields, "n", 1, CHOICES_MAX) or 1
-
-
-def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    # to Python a bool is an int
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise FieldInvalid(name, name=name, why=f"it takes a whole number from {low} to {high}")
-    return value
-
-
-def _end_user(fields: Mapping[str, Any]) -> str | None:
-    user = fields.get("user")
-    if user is None:
-        return None
-    if not isinstance(user, str):
-        raise FieldInvalid("user", name="user", why="it takes a text")
-    # no database takes this character in a text, and the ledger must be able to book the name
-    return user.replace("\0", "")[:END_USER_MAX] or None
+def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """A program names its own account in X-Service-Key, which goes before Authorization: SDKs send
+    that one in any case, or Anthropic's X-Api-Key."""
+    named = headers.get(b"x-service-key")
+    if named is None and (named := headers.get(b"authorization")) is not None:
+        return named
+    named = headers.get(b"x-api-key") if named is None else named
+    return None if named is None else b"Bearer " + named
 
 
 def job_of(headers: Mapping[bytes, bytes]) -> Job | None:
@@ -215,6 +150,15 @@ def job_of(headers: Mapping[bytes, bytes]) -> Job | None:
         why = "it takes 1 to 128 letters, digits, and . _ - of a name"
         raise HeaderInvalid(name="X-Job-Id", why=why)
     return Job(name.decode(), None if cost is None else _header_ucr("X-Job-Max-Cost", cost))
+
+
+def betas_of(headers: Mapping[bytes, bytes]) -> str:
+    """Features on trial that an Anthropic client names; the only header of his that goes on."""
+    betas = headers[b"anthropic-beta"].decode("latin-1")
+    if len(betas) > BETAS_MAX or not _betas(betas):
+        why = f"it takes names of features, {BETAS_MAX} characters at most"
+        raise HeaderInvalid(name="anthropic-beta", why=why)
+    return betas
 
 
 def _max_cost(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> int | None:

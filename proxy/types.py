@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from proxy.dialects.conversation import Conversation
+from proxy.forms import Part
 from proxy.meters import Job, Meter, Payment, Standing, Standings
 from proxy.price import Kind
 from proxy.price import Price as Price
@@ -175,6 +177,10 @@ class Delivered(Protocol):
     @property
     def content_bytes(self) -> int: ...
 
+    @property
+    def told(self) -> Mapping[str, int]:
+        """Tokens that came in, where the provider has told them before the end."""
+
 
 # One request -----------------------------------------------------------------------
 
@@ -199,6 +205,13 @@ class Call:
     kind: Kind = "chat"
     units: Mapping[str, int] = field(default_factory=dict)  # the most that it may use, no tokens
     dialect: str = "chat"  # that the client speaks
+    choices: int = 1  # answers that it asks for
+    free: bool = False  # no provider charges for it
+    parts: Sequence[Part] = ()  # of a form
+    betas: str = ""  # features on trial that an Anthropic client names
+    conversation: Conversation | None = None  # where it is said in another dialect
+    model_output_max: int = 0  # of the model, for whom a provider wants a number
+    context_max: int = 0  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +243,7 @@ class Ticket:
     output_held: int = 0  # tokens that the hold carries; of a stream the first slice
     bound: Price | None = None  # what holds of it go by: the tiers that it can reach
     lowered_to: int | None = None  # tokens, when the credits did not carry the model's maximum
+    conversation: Conversation | None = None  # where the call is said in another dialect
 
 
 @dataclass(frozen=True, slots=True)

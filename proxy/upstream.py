@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.dialects.clients import counted
 from proxy.errors import (
     OpsError,
     OwnKeyRefused,
@@ -22,13 +23,16 @@ from proxy.metrics import Metrics
 from proxy.providers.base import Adapter
 from proxy.providers.catalog import ADAPTERS
 from proxy.providers.echo import EchoAnswer
+from proxy.providers.here import AnswerFromHere
 from proxy.settings import Settings
+from proxy.translate import COUNTED_HERE, body_of, is_native
 from proxy.types import Call, Deployment, Outcome
 
 KEY_STATUSES = frozenset({401, 402, 403})  # not this key, not any more, or not for this
 RETRIED = frozenset({408, 429, 498, 500, 502, 503, 504, 529})
 ERROR_BODY_MAX = 64 * 1024
 AWAY = (Broken, Unreachable, TooLate)
+STREAMS = (b"text/event-stream", b"application/x-ndjson", b"audio/", b"application/octet-stream")
 BODILESS = frozenset({204, 205})  # after such a head nothing may follow
 PASSED_HEADERS = frozenset({b"retry-after", b"retry-after-ms"})
 
@@ -57,6 +61,7 @@ class Reply:
     deployment: Deployment
     settings: Settings
     waited_ns: int
+    is_native: bool = True  # it is in the dialect of its client
 
     @property
     def content_type(self) -> bytes:
@@ -64,8 +69,18 @@ class Reply:
         return next(found, b"application/json")
 
     @property
-    def is_stream(self) -> bool:
+    def is_events(self) -> bool:
         return self.content_type.startswith(b"text/event-stream")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its client reads events, whatever the provider's stream is of."""
+        return self.is_events or not self.is_native
+
+    @property
+    def is_stream(self) -> bool:
+        """Also of lines, and of sound."""
+        return self.content_type.startswith(STREAMS)
 
     async def read(self) -> bytes | None:
         """The next piece; the wait for it counts as the provider's time."""
@@ -150,12 +165,16 @@ class Upstream:
         raise AssertionError("the last deployment returns or raises")
 
     async def _try(self, call: Call, deployment: Deployment, outcome: Outcome) -> Reply:
-        adapter = ADAPTERS[deployment.adapter]
-        body = adapter.body(deployment, call)
+        adapter, native = ADAPTERS[deployment.adapter], is_native(deployment, call)
         answer: Answer
+        if not native and call.dialect == COUNTED_HERE:
+            return Reply(
+                AnswerFromHere(counted(call.fields)), adapter, deployment, self._settings, 0
+            )
+        body = body_of(deployment, call)
         if deployment.base_url.startswith("echo:"):
             answer = EchoAnswer(body, call.rid, self._settings.echo_delay_ms)
-            return Reply(answer, adapter, deployment, self._settings, 0)
+            return Reply(answer, adapter, deployment, self._settings, 0, native)
         url = adapter.url(deployment, call)
         public = deployment.own is not None and not self._settings.byok_private
         try:
@@ -170,7 +189,7 @@ class Upstream:
             ) from None
         except AWAY as problem:
             raise _ours(problem, deployment) from None
-        return Reply(answer, adapter, deployment, self._settings, 0)
+        return Reply(answer, adapter, deployment, self._settings, 0, native)
 
 
 def _ours(problem: Exception, deployment: Deployment) -> OpsError:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy import sse
 from proxy.providers.echo import PIECES_MAX, EchoAnswer, token_count
-from proxy.providers.openai import read_usage
+from proxy.providers.openai_usage import read_usage
 
 calm = settings(deadline=None, derandomize=True, database=None)
 WEATHER = {

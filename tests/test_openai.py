@@ -7,7 +7,8 @@ import pytest
 
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
 from proxy.providers.catalog import ADAPTERS
-from proxy.providers.openai import ERROR_TEXT_MAX, TOKENS_MAX, OpenAI, read_usage
+from proxy.providers.openai import ERROR_TEXT_MAX, OpenAI
+from proxy.providers.openai_usage import TOKENS_MAX, read_usage
 from proxy.types import Call, Deployment
 
 SECRET = "sk-provider-0123456789"

@@ -1,6 +1,6 @@
 """The provider's bytes to the client, untouched and at once; its usage to us."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import delivered, relay, sse
+from proxy import billed, delivered, frames, relay, sse
 from proxy.answers import Exchange
 from proxy.errors import InsufficientCredits, OpsError, UpstreamBroken, UpstreamRefused
 from proxy.metrics import in_memory
 from proxy.providers import openai
 from proxy.providers.openai import OpenAI
 from proxy.settings import Settings
-from proxy.types import Call, Deployment, Outcome
+from proxy.types import Call, Deployment, Outcome, Price
 from proxy.upstream import Reply
 
+PRICE = Price(1, {"input": 1, "output": 1}, 1_000_000)
 PLACE = Deployment(1, "m", "p", "openai", "http://127.0.0.1:1/v1", "m")
 USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
 DONE = b"data: [DONE]\n\n"
@@ -63,7 +64,7 @@ class Script:
 class Client:
     """The client's side of a stream."""
 
-    outcome: Outcome | None = None
+    fail: Callable[[OpsError], bytes | None]
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -104,7 +105,7 @@ async def relayed(
     reply = Reply(script, OpenAI(), PLACE, Settings(event_max_bytes=limit), 0)
     problem = None
     try:
-        await relay.stream(reply, call(wanted), outcome, client, slices or Slices())
+        await relay.stream(reply, call(wanted), outcome, client, slices or Slices(), PRICE)
     except OpsError as found:
         problem = found
     return client, script, outcome, problem
@@ -180,7 +181,7 @@ async def test_a_stream_is_not_read_as_json(monkeypatch: pytest.MonkeyPatch) -> 
             parsed.append(data)
             return orjson.loads(data)
 
-    for module in (relay, delivered, openai):
+    for module in (billed, frames, delivered, openai):
         monkeypatch.setattr(module, "orjson", Counting)
     await relayed([chunk(f"word {nth}") for nth in range(500)] + [COUNTED, DONE])
     assert len(parsed) == delivered.FRAMES_READ + 1
@@ -282,7 +283,7 @@ async def test_p21_a_broken_stream_ends_with_an_error_and_the_usage_so_far(
     script = Script([stream], Client())
     reply = Reply(script, OpenAI(), PLACE, Settings(), 0)
     with pytest.raises(UpstreamBroken) as caught:
-        await relay.stream(reply, call(), outcome, exchange, Slices())
+        await relay.stream(reply, call(), outcome, exchange, Slices(), PRICE)
     await exchange.refuse(caught.value)
     assert wire.sent.startswith(stream)
     assert wire.sent.endswith(b"\n\n(end)")
@@ -313,9 +314,9 @@ async def test_an_error_with_status_200_is_charged_only_as_the_provider_counts(
     outcome = Outcome()
     reply = Reply(Script([body], Client()), OpenAI(), PLACE, Settings(), 0)
     if counted:
-        assert await relay.plain(reply, call(), outcome) == body
+        assert await relay.plain(reply, call(), outcome, PRICE) == body
         assert (outcome.kind, outcome.usage.source) == ("settled", "provider")
     else:
         with pytest.raises(UpstreamRefused, match="overloaded"):
-            await relay.plain(reply, call(), outcome)
+            await relay.plain(reply, call(), outcome, PRICE)
         assert outcome.kind == "released"

@@ -19,6 +19,7 @@ from proxy.errors import (
     FieldMissing,
     OpsError,
 )
+from proxy.served import CHAT
 from proxy.settings import Settings
 from proxy.types import Call
 
@@ -30,7 +31,7 @@ SMALL = Settings(json_depth_max=6, json_items_max=100)
 
 
 def chat(body: bytes, settings: Settings = SMALL) -> Call:
-    return request.chat("rid", "/v1/chat/completions", body, settings)
+    return request.read(CHAT, "rid", CHAT.paths[0], body, settings)
 
 
 def call(**fields: Any) -> Call:
@@ -306,7 +307,7 @@ def test_no_object_raises_anything_but_an_error_of_ours(fields: dict[str, Any]) 
         return told(problem)
     assert found.model
     assert found.output_max is None or found.output_max > 0
-    assert request.choices_of(found.fields) >= 1
+    assert found.choices >= 1
 
 
 @calm

@@ -6,6 +6,7 @@ from bench.micro.conftest import Measure
 from proxy import keys, request, route
 from proxy.hold import hold_of
 from proxy.pricing import cost_ucr, worst_ucr
+from proxy.served import SERVED
 from proxy.settings import Settings
 from proxy.sse import Splitter
 from proxy.types import Deployment, Model, Price, Snapshot
@@ -32,7 +33,7 @@ CHAT = {
     "user": "somebody",
 }
 BODY = orjson.dumps(CHAT)
-CALL = request.chat("r1", "/v1/chat/completions", BODY, SETTINGS)
+CALL = request.read(SERVED[0], "r1", "/v1/chat/completions", BODY, SETTINGS)
 EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"four"}}]}\n\n'
 CUT = len(EVENT) // 2
 
@@ -50,7 +51,7 @@ def test_garbage_for_a_key_refused(measure: Measure) -> None:
 
 def test_request_of_1_kb_read(measure: Measure) -> None:
     assert 1000 < len(BODY) < 1150
-    measure(lambda: request.chat("r1", "/v1/chat/completions", BODY, SETTINGS))
+    measure(lambda: request.read(SERVED[0], "r1", "/v1/chat/completions", BODY, SETTINGS))
 
 
 def test_route_found(measure: Measure) -> None:

@@ -18,7 +18,7 @@ from proxy.dialects.conversation import (
     ToolChoice,
 )
 from proxy.dialects.messages_blocks import Turns, hints_of, texts
-from proxy.request import OUTPUT_MAX
+from proxy.fields import OUTPUT_MAX
 
 ELSEWHERE = ("model", "stream")  # read for every dialect alike
 #: What asks for no more than everybody gets.

@@ -20,7 +20,7 @@ from proxy.dialects.conversation import (
 )
 from proxy.dialects.responses_items import Items
 from proxy.errors import NotKept
-from proxy.request import OUTPUT_MAX
+from proxy.fields import OUTPUT_MAX
 
 #: Read for every dialect alike, answered by the writer, or without an effect on functions.
 ELSEWHERE = ("model", "stream", "store", "metadata", "stream_options", "max_tool_calls")

@@ -20,12 +20,13 @@ SIGNED_IN = "sk-ant-oat"  # keys of a sign-in, which go elsewhere than others
 
 
 class Anthropic:
-    native = frozenset({"messages"})
+    native = frozenset({"messages", "count_tokens"})
     speech: ProviderDialect | None = AnthropicSpeech()
 
     def url(self, deployment: Deployment, call: Call) -> str:
         base = deployment.base_url.rstrip("/")
-        return f"{base}/messages" if base.endswith("/v1") else f"{base}/v1/messages"
+        base = base if base.endswith("/v1") else f"{base}/v1"
+        return f"{base}/messages/count_tokens" if call.free else f"{base}/messages"
 
     def headers(self, deployment: Deployment, call: Call) -> Headers:
         headers: Headers = (
@@ -36,6 +37,8 @@ class Anthropic:
             (b"x-request-id", call.rid.encode()),
             (b"anthropic-version", VERSION),
         )
+        if call.betas:
+            headers += ((b"anthropic-beta", call.betas.encode()),)
         secret = deployment.secret.encode()
         if not secret:
             return headers

@@ -9,14 +9,12 @@ from proxy.providers.gemini import Gemini
 from proxy.providers.ollama import Ollama
 from proxy.providers.openai import COMPATIBLE, OpenAI
 
-_openai = OpenAI()
-
 ADAPTERS: Mapping[str, Adapter] = {
     "anthropic": Anthropic(),
     "cohere": Cohere(),
     "gemini": Gemini(),
     "ollama": Ollama(),
-    "echo": _openai,  # the built-in provider speaks OpenAI's dialect; see echo.py
-    "openai": _openai,  # OpenAI itself, and what has all that it has
+    "echo": OpenAI(frozenset({"chat"})),  # the built-in provider, of echo.py, speaks so too
+    "openai": OpenAI(),  # OpenAI itself, and what has all that it has
     "compatible": OpenAI(COMPATIBLE),  # any other base URL that speaks like it
 }

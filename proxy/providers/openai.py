@@ -1,15 +1,18 @@
 """The OpenAI dialect, which is also the door's own: bytes pass through wherever they can."""
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Any
 
 import orjson
 
+from proxy import forms
 from proxy.dialects.base import ProviderDialect
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
+from proxy.fields import LEGACY_OUTPUT
 from proxy.masks import mask
 from proxy.providers.base import Headers
+from proxy.providers.openai_speech import OpenAISpeech
+from proxy.providers.openai_usage import read_usage
 from proxy.types import Call, Deployment, Usage
 
 #: What every server that speaks like OpenAI may take, each at a path of its own.
@@ -20,33 +23,53 @@ COMPATIBLE = frozenset(
     }
 )
 NATIVE = COMPATIBLE | {"responses"}
+PATHS: Mapping[str, str] = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+    "moderations": "/moderations",
+    "rerank": "/rerank",
+    "images": "/images/generations",
+    "speech": "/audio/speech",
+    "transcription": "/audio/transcriptions",
+    "translation": "/audio/translations",
+    "responses": "/responses",
+}
+COUNTED_IF_ASKED = ("chat", "completions")  # streams that tell their usage on demand alone
 ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
 # what a caller can mend passes with its status; what he cannot is a bad gateway
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
-TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted
-MAXIMA = ("max_tokens", "max_completion_tokens")
+MAXIMA: Mapping[str, tuple[str, ...]] = {
+    "chat": ("max_tokens", "max_completion_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}
+_FIXED: Headers = ((b"accept-encoding", b"identity"), (b"user-agent", b"opscenter"))
 TRANSIENT = frozenset({408, 498, 500, 502, 503, 504, 529})
 
 
 class OpenAI:
     """Answers the five questions for OpenAI and everything that speaks like it."""
 
-    speech: ProviderDialect | None = None
+    speech: ProviderDialect | None
 
     def __init__(self, native: frozenset[str] = NATIVE) -> None:
         self.native = native
+        self.speech = OpenAISpeech(takes_thoughts=native is not NATIVE)
 
     def url(self, deployment: Deployment, call: Call) -> str:
-        return f"{deployment.base_url.rstrip('/')}/chat/completions"
+        path = PATHS[call.dialect] if call.dialect in self.native else PATHS["chat"]
+        return deployment.base_url.rstrip("/") + path
 
     def headers(self, deployment: Deployment, call: Call) -> Headers:
         headers: Headers = (
             (b"content-type", b"application/json"),
             (b"accept", b"text/event-stream" if call.stream else b"application/json"),
-            (b"accept-encoding", b"identity"),
-            (b"user-agent", b"opscenter"),
+            *_FIXED,
             (b"x-request-id", call.rid.encode()),
         )
+        if call.parts or call.dialect == "speech":
+            headers = (_media_type(call), (b"accept", b"*/*"), *headers[2:])
         if deployment.secret:
             headers += ((b"authorization", b"Bearer " + deployment.secret.encode()),)
         return headers
@@ -56,12 +79,16 @@ class OpenAI:
         (`model`, `n`), a provider could read another one than was admitted. To search the bytes
         for such names costs more than to write them.
         """
+        if call.parts:
+            return _form(deployment, call)
         changes: dict[str, Any] = {"model": deployment.upstream_model}
-        if call.stream:
+        if call.stream and call.dialect in COUNTED_IF_ASKED:
             options = call.fields.get("stream_options") or {}
             changes["stream_options"] = {**options, "include_usage": True}
+        if call.dialect == "completions" and call.fields.get("max_tokens") is None:
+            changes["max_tokens"] = LEGACY_OUTPUT
         if call.lowered_to is not None:
-            changes |= _maxima(call.fields, call.lowered_to)
+            changes |= _maxima(call, call.lowered_to)
         return orjson.dumps({**call.fields, **changes})
 
     def usage(self, answer: bytes) -> Usage | None:
@@ -69,7 +96,7 @@ class OpenAI:
             whole = orjson.loads(answer)
         except orjson.JSONDecodeError:
             return None
-        usage = whole.get("usage") if isinstance(whole, dict) else None
+        usage = _usage_in(whole) if isinstance(whole, dict) else None
         return read_usage(usage) if isinstance(usage, dict) else None
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
@@ -83,50 +110,31 @@ class OpenAI:
         return problem
 
 
-def _maxima(fields: Mapping[str, Any], lowered_to: int) -> Mapping[str, int]:
+def _usage_in(answer: Mapping[str, Any]) -> Any:
+    """Of an answer, or of the event that carries one whole."""
+    response = answer.get("response")
+    return response.get("usage") if isinstance(response, dict) else answer.get("usage")
+
+
+def _maxima(call: Call, lowered_to: int) -> Mapping[str, int]:
     """Those that the client named, or the one that every provider knows."""
-    named = [(one, most) for one in MAXIMA if (most := fields.get(one)) is not None]
-    return {one: min(most, lowered_to) for one, most in named} or {MAXIMA[0]: lowered_to}
+    names = MAXIMA.get(call.dialect, MAXIMA["chat"])
+    named = [(one, most) for one in names if (most := call.fields.get(one)) is not None]
+    return {one: min(most, lowered_to) for one, most in named} or {names[0]: lowered_to}
 
 
-def read_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """OpenAI counts cached tokens inside the prompt and reasoning inside the completion; whatever
-    the parts say, together they are never more than the whole."""
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if prompt is None and completion is None:
-        return None
-    into = _details(usage, "prompt_tokens_details")
-    out = _details(usage, "completion_tokens_details")
-    prompt, completion = prompt or 0, completion or 0
-    reasoning = _count(out, "reasoning_tokens") or 0
-    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
-        completion += reasoning  # some count it beside the completion, and their total says so
-    tokens = {**_parts("input", prompt, into, _INPUT), **_parts("output", completion, out, _OUTPUT)}
-    return Usage({name: count for name, count in tokens.items() if count})
+def _media_type(call: Call) -> tuple[bytes, bytes]:
+    if not call.parts:
+        return (b"content-type", b"application/json")
+    boundary = forms.boundary_of(call.rid, call.parts)
+    return (b"content-type", forms.TYPE + b"; boundary=" + boundary)
 
 
-_INPUT = (
-    ("cache_read", "cached_tokens"),
-    ("cache_write", "cache_write_tokens"),
-    ("audio_in", "audio_tokens"),
-    ("image_in", "image_tokens"),
-)
-_OUTPUT = (
-    ("reasoning", "reasoning_tokens"),
-    ("audio_out", "audio_tokens"),
-    ("image_out", "image_tokens"),
-)
-
-
-def _parts(
-    side: str, whole: int, details: Mapping[str, Any], classes: tuple[tuple[str, str], ...]
-) -> dict[str, int]:
-    """Disjoint classes that add up to the whole; what no detail claims is plain."""
-    parts = {}
-    for name, field in classes:
-        parts[name] = min(_count(details, field) or 0, whole)
-        whole -= parts[name]
-    return {side: whole, **parts}
+def _form(deployment: Deployment, call: Call) -> bytes:
+    model = forms.Part("model", deployment.upstream_model.encode())
+    parts = [model if part.name == "model" else part for part in call.parts]
+    kept = [part for part in parts if part.name != "max_cost"]
+    return forms.write(kept, forms.boundary_of(call.rid, call.parts))
 
 
 def _message(answer: bytes) -> str:
@@ -139,16 +147,3 @@ def _message(answer: bytes) -> str:
     error = whole.get("error", whole) if isinstance(whole, dict) else whole
     message = error.get("message") if isinstance(error, dict) else error
     return str(message or "no message")
-
-
-def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    details = usage.get(name)
-    return details if isinstance(details, dict) else {}
-
-
-def _count(usage: Mapping[str, Any], name: str) -> int | None:
-    value = usage.get(name)
-    # bool is an int to Python, and some providers send whole floats
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return ceil(value) if 0 <= value <= TOKENS_MAX else None

@@ -84,7 +84,7 @@ def head_too_large() -> HeadTooLarge:
 
 
 _ONCE = (
-    *(b"host", b"authorization", b"x-service-key"),
+    *(b"host", b"authorization", b"x-service-key", b"x-api-key", b"content-type"),
     *(b"content-length", b"transfer-encoding", b"expect"),
 )
 
