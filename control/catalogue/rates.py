@@ -7,6 +7,7 @@ from control.money import UCR_PER_DOLLAR
 from proxy.pricing import PER_MILLION
 
 RATE_MAX = 10**17  # ucr per million; dearer is a mistake
+DOLLARS_MAX = 1_000_000
 NOISE = Decimal("1e-12")  # dollars per million: what floating point adds to a price
 MUST_BE_EXACT = ("input", "output")
 
@@ -18,7 +19,7 @@ class Inexact(Exception):
 def rate(dollars: Decimal, per: int, name: str, notes: list[str]) -> int:
     """Of a price for so many. A price such as a twelfth of a dollar has no decimals that end: but
     for plain input and output it is rounded up by less than one ucr per million, and noted."""
-    if not dollars.is_finite() or dollars < 0:
+    if not dollars.is_finite() or not 0 <= dollars <= DOLLARS_MAX:
         raise Inexact(f"its price of {name} is {dollars}")
     exact = dollars * UCR_PER_DOLLAR * PER_MILLION / per
     nearest = exact.to_integral_value()
