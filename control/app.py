@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from control.api import (
     auth,
+    byok,
     catalogue,
     credits,
     health,
@@ -34,6 +35,7 @@ from control.api import (
     reference,
     services,
     system,
+    system_keys,
     teams,
     tokens,
     usage,
@@ -81,6 +83,8 @@ CORE: Sequence[APIRouter] = tuple(
         moves,
         usage,
         providers,
+        system_keys,
+        byok,
         models,
         catalogue,
         ledger,

@@ -16,15 +16,16 @@ FORBIDDEN_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-d
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def checked(base_url: str, *, private: bool) -> str:
-    """The address as it is stored; raises Invalid with the reason. `private`: such are welcome."""
+def checked(base_url: str, *, private: bool, switch: str = "PRIVATE_PROVIDERS") -> str:
+    """The address as it is stored; raises Invalid with the reason. `private`: such are welcome,
+    as the setting `switch` says."""
     host, port, scheme = _parts(base_url)
     address = _address(host)
     if host in FORBIDDEN_NAMES or (address is not None and _never(address)):
         raise _invalid("it is an address that no provider lies at")
     if _is_private(host, address):
         if not private:
-            raise _invalid("private addresses are switched off (OPSCENTER_PRIVATE_PROVIDERS)")
+            raise _invalid(f"private addresses are switched off (OPSCENTER_{switch})")
     elif scheme != "https" or port not in PUBLIC_PORTS:
         raise _invalid("a provider outside your network is reached by https on port 443 or 8443")
     return base_url.rstrip("/")

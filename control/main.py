@@ -25,6 +25,7 @@ from control.lifecycle import Lifecycle
 from control.listen import StartError, listening, serve_both, signals
 from control.logins import Logins
 from control.passwords import Passwords
+from control.providers import environment
 from control.secrets import SecretError, Secrets, unlock
 from control.settings import ControlSettings
 from control.state import State
@@ -91,6 +92,7 @@ async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[S
         await _redis_ready(redis, settings.control_wait_s)
         tokens = TokenKeys(pool, secrets, settings.token_minutes * 60)
         await tokens.prepare()
+        await environment.refresh(pool, secrets.keys, os.environ)
         yield State(
             settings=settings,
             pool=pool,

@@ -28,6 +28,9 @@ def price_of(model: Model, kind: Kind = "chat") -> Price:
 
 def candidates(model: Model) -> tuple[Deployment, ...]:
     """A caller who names a model gets that model: the deployments of it, best first."""
+    if not model.deployments and model.places:
+        why = "there is no key for it here; bring one of your own with `opscenter byok add`"
+        raise UpstreamUnreachable(model=model.id, why=why)
     if not model.deployments:
         raise UpstreamUnreachable(model=model.id, why="it has no deployment that is switched on")
     return model.deployments

@@ -107,7 +107,7 @@ def _model(row: Mapping[str, Any], opened: Opened) -> Model:
         context_max=row["context_max"],
         output_max=row["output_max"],
         thinks=row["thinks"],
-        places=MappingProxyType(row.get("places") or {}),
+        places=MappingProxyType(dict(row.get("places") or ())),
         created=row["created"],
         deployments=tuple(
             place for r in row["deployments"] if (place := _deployment(row["id"], r, opened))

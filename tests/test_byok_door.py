@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-import orjson
 import pytest
 
 from bench.upstream import FakeUpstream
 from control.access import add_organisation
+from control.books.verify import verify
 from proxy.scripts import SHARD_KEYS
 from tests.door_stage import DoorStage, door
 
@@ -26,14 +26,14 @@ async def bring(
     stage: DoorStage, organisation: UUID, url: str, model: str = "mock/ok", fallback: bool = False
 ) -> None:
     """A key of the organisation's own, by which MODEL is called `model`."""
-    owner = await record(stage, organisation)
     sealed = stage.keyfile.seal(f"o:{organisation}:openai", url, OWN)
-    row: dict[str, Any] = {"name": NAME, "kind": "openai", "adapter": "openai", "base_url": url}
-    row |= {"secret": sealed.decode(), "fallback": fallback, "models": {MODEL: model}}
-    body = orjson.loads(await stage.redis.command("HGET", owner, "body"))
-    body["own"] = [row]
-    await stage.redis.command("HSET", owner, "body", orjson.dumps(body))
-    await stage.redis.command("HINCRBY", owner, "ver", 1)
+    await stage.pool.execute("DELETE FROM byok_key")
+    await stage.pool.execute(
+        "INSERT INTO byok_key (id, organisation, kind, name, adapter, base_url, models, secret,"
+        " last4, fallback) VALUES ($1, $2, 'openai', 'mine', 'openai', $3, $4, $5, 'cdef', $6)",
+        *(uuid4(), organisation, url, {MODEL: model}, sealed, fallback),
+    )
+    assert await stage.drain.publisher.organisation(str(organisation))
 
 
 async def record(stage: DoorStage, organisation: UUID) -> bytes:
@@ -94,7 +94,9 @@ async def test_an_own_key_serves_for_nothing_where_there_are_no_credits(scene: S
     assert scene.keys() == [OWN]
     row = await scene.row()
     assert (row["kind"], row["cost"], row["hold"], row["provider"]) == ("settled", 0, 0, "openai")
-    assert row["tokens"] == {"input": 12, "output": 34}
+    assert (row["tokens"], row["mode"]) == ({"input": 12, "output": 34}, "byok")
+    report = await verify(scene.stage.pool, scene.stage.redis)
+    assert report.ok, report
 
 
 async def test_an_own_stream_is_not_cut_where_credits_would_end(scene: Scene) -> None:
@@ -138,7 +140,7 @@ async def test_with_its_owners_leave_the_platforms_key_steps_in_and_is_paid(scen
     assert scene.keys()[1:] == [OWN, PLATFORM]
     assert float(answer.headers["x-ops-cost"]) > 0
     row = await scene.row()
-    assert (row["provider"], row["cost"] > 0) == ("fake", True)
+    assert (row["provider"], row["mode"], row["cost"] > 0) == ("fake", "platform", True)
 
 
 async def test_an_own_key_for_a_private_address_is_not_followed_there(

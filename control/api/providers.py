@@ -2,15 +2,15 @@
 letters are shown.
 """
 
-import re
+import os
 from datetime import datetime
 from typing import Annotated
 
-import asyncpg
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import SecretStr
+from pydantic import SecretStr, StrictBool
 
 from control import sql
+from control.api import provider_acts
 from control.api.shapes import (
     NAME,
     Field,
@@ -23,74 +23,121 @@ from control.api.shapes import (
     Slug,
     Text,
 )
-from control.api.write import Act, Change, Done, write
+from control.api.write import Act, Done, write
 from control.database import Connection
-from control.destinations import checked
-from control.errors import Conflict, Invalid, NotFound
+from control.providers.keys import SECRET_MAX
+from control.providers.table import KINDS, kind_of
 from control.state import state_of
-from proxy.providers.catalog import ADAPTERS
 
 router = APIRouter(prefix="/api/v1/llm/admin/providers", tags=["models"])
 
-SECRET_MAX = 4096
-MASKABLE_MIN = 16  # letters; of a shorter secret nothing is shown
-SNAPSHOT = (Change("snapshot"),)
-
 ProviderPath = Annotated[str, Path(pattern=NAME)]
+Secret = Annotated[SecretStr, Field(min_length=1, max_length=SECRET_MAX)]
 
 
 class NewProvider(Input):
+    """`kind` is a row of the table of providers, the name where it is left out; it brings address
+    and adapter along."""
+
     name: Slug
-    base_url: Text
-    adapter: Slug = "openai"
-    secret: Annotated[SecretStr, Field(min_length=1, max_length=SECRET_MAX)] | None = None
+    kind: Slug | None = None
+    base_url: Text | None = None
+    adapter: Slug | None = None
+    secret: Secret | None = None
 
 
 class NewSecret(Input):
-    secret: Annotated[SecretStr, Field(min_length=1, max_length=SECRET_MAX)]
+    secret: Secret
+
+
+class ProviderEdit(Input):
+    """What is not sent stays; another `base_url` drops the key, unless `secret` is sent for it."""
+
+    base_url: Text | None = None
+    enabled: StrictBool | None = None
+    secret: Secret | None = None
 
 
 class Provider(Output):
     name: str
+    kind: str
     adapter: str
     base_url: str
     secret: str | None  # masked
+    source: str | None  # of the key: stored, environment
     enabled: bool
+    test: str | None  # accepted, limited, refused, unknown, unreachable
+    test_said: str | None
+    tested_at: datetime | None
     created_at: datetime
+    warnings: list[str] = Field(default_factory=list)
+
+
+class ProviderKind(Output):
+    name: str
+    title: str
+    base_url: str | None
+    adapter: str
+    variable: str | None  # of the environment
+    variable_set: bool
+    prefixes: list[str]  # of keys
 
 
 @router.get("")
 async def list_providers(request: Request, caller: PlatformAnalyst) -> Page[Provider]:
-    rows = await state_of(request).pool.fetch(sql.load()["provider_list"])
-    return Page(data=[_provider(row) for row in rows])
+    rows = await provider_acts.rows(state_of(request))
+    return Page(data=[Provider.model_validate(provider_acts.shown(row, [])) for row in rows])
+
+
+@router.get("/kinds")
+async def list_kinds(request: Request, caller: PlatformAnalyst) -> Page[ProviderKind]:
+    """Those that are known: `provider add` takes each by its name."""
+    rows = [
+        ProviderKind(
+            name=kind.name,
+            title=kind.title,
+            base_url=kind.base_url or None,
+            adapter=kind.adapter,
+            variable=kind.variable or None,
+            variable_set=bool(kind.variable and os.environ.get(kind.variable)),
+            prefixes=list(kind.prefixes),
+        )
+        for kind in KINDS.values()
+    ]
+    return Page(data=rows)
 
 
 @router.post("", status_code=201, response_model=Provider)
 async def add_provider(request: Request, caller: PlatformAdmin, given: NewProvider) -> Response:
-    """A place where models can be had. Its key is stored sealed and bound to this address."""
-    state = state_of(request)
-    if given.adapter not in ADAPTERS or given.adapter == "echo":
-        names = ", ".join(name for name in ADAPTERS if name != "echo")
-        raise Invalid("adapter", why=f"There is no adapter {given.adapter}; take one of {names}.")
-    base_url = checked(given.base_url, private=state.settings.private_providers)
-    sealed, last4 = None, None
-    if given.secret is not None:
-        secret = _header_safe(given.secret)
-        sealed, last4 = state.keys.seal(given.name, base_url, secret), _last4(secret)
+    """A place where models can be had. Its key is stored sealed and bound to this address; without
+    one, the provider's usual variable of the environment is used."""
+    kind = provider_acts.known(given.kind) if given.kind else kind_of(given.name)
+    return await provider_acts.add(
+        request,
+        caller,
+        Provider,
+        given.name,
+        kind or KINDS["compatible"],
+        given.base_url,
+        given.secret,
+        given.adapter,
+    )
 
-    async def effect(conn: Connection) -> Done:
-        row = await conn.fetchrow(
-            sql.load()["provider_add"], given.name, given.adapter, base_url, sealed, last4
-        )
-        if row is None:
-            raise Conflict(
-                why=f"There is a provider {given.name} already; remove it first or rename this one."
-            )
-        return Done(_provider(row), 201, SNAPSHOT)
 
-    detail = {"adapter": given.adapter, "base_url": base_url, "with_secret": sealed is not None}
-    act = Act("provider.add", f"provider:{given.name}", None, detail)
-    return await write(request, caller, act, effect)
+@router.patch("/{name}", response_model=Provider)
+async def edit_provider(
+    request: Request, caller: PlatformAdmin, name: ProviderPath, given: ProviderEdit
+) -> Response:
+    """Its address, its key, and whether it is used; for requests from now on."""
+    return await provider_acts.edit(
+        request,
+        caller,
+        Provider,
+        name,
+        base_url=given.base_url,
+        enabled=given.enabled,
+        secret=given.secret,
+    )
 
 
 @router.put("/{name}/secret", response_model=Provider)
@@ -98,19 +145,13 @@ async def set_secret(
     request: Request, caller: PlatformAdmin, name: ProviderPath, given: NewSecret
 ) -> Response:
     """Another key for the same address; a request that runs keeps the old one."""
-    state, secret = state_of(request), _header_safe(given.secret)
+    return await provider_acts.edit(request, caller, Provider, name, secret=given.secret)
 
-    async def effect(conn: Connection) -> Done:
-        query = sql.load()
-        present = await conn.fetchrow(query["provider_show"], name)
-        if present is None:
-            raise NotFound(what="provider", listing="opscenter provider list")
-        sealed = state.keys.seal(name, present["base_url"], secret)
-        row = await conn.fetchrow(query["provider_secret"], name, sealed, _last4(secret))
-        assert row is not None
-        return Done(_provider(row), changes=SNAPSHOT)
 
-    return await write(request, caller, Act("provider.secret", f"provider:{name}"), effect)
+@router.post("/{name}/test", response_model=Provider)
+async def test_provider(request: Request, caller: PlatformAdmin, name: ProviderPath) -> Response:
+    """Asks the provider whether its key works, by a call that costs nothing."""
+    return await provider_acts.test(request, caller, Provider, name)
 
 
 @router.delete("/{name}", response_model=Removed)
@@ -119,24 +160,7 @@ async def remove_provider(request: Request, caller: PlatformAdmin, name: Provide
 
     async def effect(conn: Connection) -> Done:
         if await conn.fetchrow(sql.load()["provider_remove"], name) is None:
-            raise NotFound(what="provider", listing="opscenter provider list")
-        return Done(Removed(removed=name), changes=SNAPSHOT)
+            raise provider_acts.missing()
+        return Done(Removed(removed=name), changes=provider_acts.SNAPSHOT)
 
     return await write(request, caller, Act("provider.remove", f"provider:{name}"), effect)
-
-
-def _provider(row: asyncpg.Record) -> Provider:
-    masked = f"…{row['secret_last4']}" if row["secret_last4"] else None
-    return Provider.model_validate({**dict(row), "secret": masked})
-
-
-def _header_safe(given: SecretStr) -> str:
-    """It travels in a header, so nothing in it may end one."""
-    secret = given.get_secret_value().strip()
-    if not re.fullmatch(r"[!-~]+", secret):
-        raise Invalid("secret", why="A provider's key is visible ASCII only; copy it again.")
-    return secret
-
-
-def _last4(secret: str) -> str:
-    return secret[-4:] if len(secret) >= MASKABLE_MIN else "****"

@@ -20,6 +20,7 @@ class Usage(Output):
     id: UUID  # the request id
     at: datetime
     kind: str
+    mode: str  # platform; byok: with a key of the caller's own, for nothing
     key: str
     user: UUID
     model: str

@@ -204,7 +204,17 @@ COLUMNS = (
     *("rid", "phase", "kind", "debit", "credit", "cost"),
     *("organisation", "kid", "person", "model", "provider", "deployment", "attempts"),
     *("tokens", "usage_source", "reason", "price_version", "hold", "late"),
-    *("end_user", "job", "budgets", "duration_ms", "calls", "counted_tokens", "shard", "sid"),
+    *(
+        "end_user",
+        "job",
+        "budgets",
+        "duration_ms",
+        "calls",
+        "counted_tokens",
+        "mode",
+        "shard",
+        "sid",
+    ),
 )
 
 
@@ -237,6 +247,7 @@ def _row(entry: Entry, verdict: Verdict, debit: int, credit: int, amount: int) -
         event.get("ms"),
         entry.calls,
         entry.tokens,
+        event.get("b", "platform"),
         entry.shard,
         _text(entry.sid),
     )

@@ -19,6 +19,7 @@ _id = "[0-9a-f-]{36}"
 _pool = re.compile(rf"\{{s(\d\d)\}}:((?:o:{_id}|w:m:{_id}:{_id}):pool)").fullmatch
 _amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 EVENT_FIELDS = {"o": str, "k": str, "u": str, "m": str, "v": int}
+MODES = frozenset({"platform", "byok"})
 SOURCES = frozenset({"provider", "estimated", "none"})
 UNITS = frozenset({"ucr", "call", "tok"})
 TEXT_MAX = 256
@@ -118,6 +119,8 @@ def _event(text: bytes) -> Mapping[str, Any]:
         raise Poison("its tokens are not counts")
     if event.get("s", "none") not in SOURCES:
         raise Poison(f"its usage comes from {event['s']!r}")
+    if event.get("b", "platform") not in MODES:
+        raise Poison(f"its mode is {event['b']!r}")
     event["o"], event["u"] = known_uuid(event["o"]), known_uuid(event["u"])
     if len(event["k"]) > TEXT_MAX or len(event["m"]) > TEXT_MAX:
         raise Poison("its key or model is longer than one can be")

@@ -10,6 +10,7 @@ import asyncpg
 from control import sql
 from control.database import Pool
 from control.store import AWAY, Store
+from proxy.charge import BYOK
 from proxy.keys import SHARDS
 from proxy.price import read_price
 from proxy.pricing import cost_ucr, credits_text
@@ -83,7 +84,9 @@ def _booked(row: asyncpg.Record) -> list[str]:
         story.append("Its truth came after it had been booked as an orphan.")
     if row["late"]:
         story.append("It came after its hold had ended, so the ledger told Redis by the outbox.")
-    if row["kind"] == "settled" and row["rates"] is not None:
+    if row["mode"] == BYOK:
+        story.append(f"It went by a key of the caller's own for {row['provider']}, for nothing.")
+    elif row["kind"] == "settled" and row["rates"] is not None:
         price = read_price(row["price_version"], dict(row))
         again = cost_ucr(row["tokens"], price)
         tokens = (

@@ -45,6 +45,7 @@ def key_calls(row: Row) -> list[Call]:
             if row.get(name) is not None
         },
         **_old_secret(row),
+        **_own(row),
     }
     fields = ("st", row["status"], "digest", row["digest"], "exp", row["expires_ms"])
     record = (row["version"], *fields, "body", orjson.dumps(body), *_limits(meters))
@@ -62,7 +63,7 @@ def organisation_call(row: Row) -> Call:
     limits += _budget(owner, "organisation", row["budget_ucr"])
     limits += _rules(owner, "organisation", row["rules"]) + _rules(owner, "plan", row["plan_rules"])
     each = _rules(END_USERS, "end_user", row["end_user_rules"])
-    body = orjson.dumps({"meters": meters + limits + each})
+    body = orjson.dumps({"meters": meters + limits + each, **_own(row)})
     record = (row["version"], "st", row["status"], "body", body, *_limits(limits))
     return "publish", [SHARD_KEYS[row["shard"]].organisation(str(row["id"]))], record
 
@@ -84,6 +85,11 @@ def _old_secret(row: Row) -> dict[str, dict[str, str | int]]:
         return {}
     of = {"digest": row["old_digest"], "pepper": row["old_pepper"], "until_ms": row["old_until_ms"]}
     return {"old": of}
+
+
+def _own(row: Row) -> dict[str, object]:
+    """Providers' keys that he or they have brought, sealed."""
+    return {"own": row["own"]} if row.get("own") else {}
 
 
 def _owner_calls(name: bytes, version: int | None, meters: Sequence[Meter]) -> list[Call]:

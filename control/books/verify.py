@@ -11,6 +11,7 @@ from control import sql
 from control.books.rebuild import Figure
 from control.database import Connection, Pool
 from control.store import AWAY, Store, Word
+from proxy.charge import BYOK
 from proxy.keys import SHARDS
 from proxy.price import read_price
 from proxy.pricing import cost_ucr
@@ -76,6 +77,10 @@ async def _usage(conn: Connection) -> Check:
     after, count, wrong = UUID(int=0), 0, list[str]()
     while rows := await conn.fetch(sql.load()["verify_usage"], after, ROWS_PER_READ):
         for row in rows:
+            if row["mode"] == BYOK:
+                if row["cost"]:
+                    wrong.append(f"request {row['rid']}: charged, though with a key of its own")
+                continue
             if row["rates"] is None:
                 wrong.append(f"request {row['rid']}: price version {row['price_version']} is gone")
                 continue

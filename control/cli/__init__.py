@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from control.cli import (
+    byok,
     catalogue,
     credits,
     doctor,
@@ -67,6 +68,7 @@ app.add_typer(credits.app, name="credits")
 app.add_typer(usage.app, name="usage")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(providers.app, name="provider")
+app.add_typer(byok.app, name="byok")
 catalogue.register(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(plugins.app, name="plugin")

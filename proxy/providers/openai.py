@@ -71,7 +71,10 @@ class OpenAI:
         if call.parts or call.dialect == "speech":
             headers = (_media_type(call), (b"accept", b"*/*"), *headers[2:])
         if deployment.secret:
-            headers += ((b"authorization", b"Bearer " + deployment.secret.encode()),)
+            name = deployment.quirks.get("key_header")
+            secret = deployment.secret.encode()
+            shown = (name.encode(), secret) if name else (b"authorization", b"Bearer " + secret)
+            headers += (shown,)
         return headers
 
     def body(self, deployment: Deployment, call: Call) -> bytes:
@@ -82,13 +85,14 @@ class OpenAI:
         if call.parts:
             return _form(deployment, call)
         changes: dict[str, Any] = {"model": deployment.upstream_model}
-        if call.stream and call.dialect in COUNTED_IF_ASKED:
+        asked = call.dialect in COUNTED_IF_ASKED
+        if call.stream and asked and deployment.quirks.get("stream_options", True):
             options = call.fields.get("stream_options") or {}
             changes["stream_options"] = {**options, "include_usage": True}
         if call.dialect == "completions" and call.fields.get("max_tokens") is None:
             changes["max_tokens"] = LEGACY_OUTPUT
         if call.lowered_to is not None:
-            changes |= _maxima(call, call.lowered_to)
+            changes |= _maxima(call, call.lowered_to, deployment.quirks.get("maximum"))
         return orjson.dumps({**call.fields, **changes})
 
     def usage(self, answer: bytes) -> Usage | None:
@@ -116,11 +120,12 @@ def _usage_in(answer: Mapping[str, Any]) -> Any:
     return response.get("usage") if isinstance(response, dict) else answer.get("usage")
 
 
-def _maxima(call: Call, lowered_to: int) -> Mapping[str, int]:
-    """Those that the client named, or the one that every provider knows."""
+def _maxima(call: Call, lowered_to: int, usual: str | None) -> Mapping[str, int]:
+    """Those that the client named, or the one that this provider knows."""
     names = MAXIMA.get(call.dialect, MAXIMA["chat"])
     named = [(one, most) for one in names if (most := call.fields.get(one)) is not None]
-    return {one: min(most, lowered_to) for one, most in named} or {names[0]: lowered_to}
+    found = {one: min(most, lowered_to) for one, most in named}
+    return found or {usual if usual in names else names[0]: lowered_to}
 
 
 def _media_type(call: Call) -> tuple[bytes, bytes]:

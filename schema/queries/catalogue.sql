@@ -1,23 +1,5 @@
 -- What may be used and what it costs: providers, models, deployments, prices.
 
--- name: provider_list
-SELECT name, adapter, base_url, secret_last4, enabled, created_at FROM provider ORDER BY name
-
--- name: provider_add
-INSERT INTO provider (name, adapter, base_url, secret, secret_last4) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (name) DO NOTHING
-RETURNING name, adapter, base_url, secret_last4, enabled, created_at
-
--- name: provider_secret
-UPDATE provider SET secret = $2, secret_last4 = $3 WHERE name = $1
-RETURNING name, adapter, base_url, secret_last4, enabled, created_at
-
--- name: provider_show
-SELECT name, adapter, base_url, secret_last4, enabled, created_at FROM provider WHERE name = $1
-
--- name: provider_remove
-DELETE FROM provider WHERE name = $1 RETURNING name
-
 -- name: model_list
 SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, m.enabled, m.source, m.created_at,
        p.version AS price_version, p.rates, p.tiers, p.factor_ppm, p.source AS price_source, p.note AS price_note,
@@ -172,12 +154,12 @@ UPDATE catalogue SET gone_at = now() WHERE provider = $1 AND gone_at IS NULL AND
 
 
 -- name: catalogue_providers
-SELECT name, catalogue, adapter, base_url, secret FROM provider
+SELECT name, catalogue, adapter, base_url, coalesce(secret, env_secret) AS secret FROM provider
 WHERE enabled AND catalogue IS NOT NULL AND ($1::text IS NULL OR name = $1) ORDER BY name
 
 -- name: catalogue_due
-SELECT v.name, v.catalogue, v.adapter, v.base_url, v.secret FROM provider v
+SELECT v.name, v.catalogue, v.adapter, v.base_url, coalesce(v.secret, v.env_secret) AS secret FROM provider v
 LEFT JOIN catalogue_source s ON s.name = 'list:' || v.catalogue
-WHERE v.enabled AND v.catalogue IS NOT NULL AND v.secret IS NOT NULL
+WHERE v.enabled AND v.catalogue IS NOT NULL AND coalesce(v.secret, v.env_secret) IS NOT NULL
   AND coalesce(s.at, v.created_at) < now() - make_interval(hours => $1)
 ORDER BY v.name

@@ -115,16 +115,24 @@ SELECT usage_event_partitions(2)
 INSERT INTO dead_letter (shard, sid, entry, reason) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
 -- name: record_keys
-SELECT r.*, k.pay, k.scopes FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.kid = ANY($1::text[])
+SELECT r.*, k.pay, k.scopes, b.keys AS own FROM api_key_record r JOIN api_key k ON k.kid = r.kid
+LEFT JOIN byok_told b ON b.organisation = r.organisation AND b.person = r.person
+WHERE r.kid = ANY($1::text[])
 
 -- name: record_keys_of_shards
-SELECT r.*, k.pay, k.scopes FROM api_key_record r JOIN api_key k ON k.kid = r.kid WHERE r.shard = ANY($1::smallint[])
+SELECT r.*, k.pay, k.scopes, b.keys AS own FROM api_key_record r JOIN api_key k ON k.kid = r.kid
+LEFT JOIN byok_told b ON b.organisation = r.organisation AND b.person = r.person
+WHERE r.shard = ANY($1::smallint[])
 
 -- name: record_organisations
-SELECT * FROM organisation_record WHERE id = ANY($1::uuid[])
+SELECT r.*, b.keys AS own FROM organisation_record r
+LEFT JOIN byok_told b ON b.organisation = r.id AND b.person IS NULL
+WHERE r.id = ANY($1::uuid[])
 
 -- name: record_organisations_of_shards
-SELECT * FROM organisation_record WHERE shard = ANY($1::smallint[])
+SELECT r.*, b.keys AS own FROM organisation_record r
+LEFT JOIN byok_told b ON b.organisation = r.id AND b.person IS NULL
+WHERE r.shard = ANY($1::smallint[])
 
 -- name: pools_of_shard
 SELECT owner, credits - debits AS balance FROM account WHERE kind = 'pool' AND shard = $1
@@ -169,9 +177,13 @@ SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, extract(ep
         FROM price p WHERE p.model = m.id ORDER BY p.version DESC LIMIT 1) AS price,
        coalesce((SELECT jsonb_agg(jsonb_build_object(
             'id', d.id, 'provider', v.name, 'adapter', v.adapter, 'base_url', v.base_url,
-            'upstream_model', d.upstream_model, 'secret', convert_from(v.secret, 'UTF8')) ORDER BY d.rank, d.id)
+            'upstream_model', d.upstream_model, 'quirks', v.quirks,
+            'secret', convert_from(coalesce(v.secret, v.env_secret), 'UTF8')) ORDER BY d.rank, d.id)
           FROM deployment d JOIN provider v ON v.name = d.provider
-          WHERE d.model = m.id AND d.enabled AND v.enabled), '[]') AS deployments
+          WHERE d.model = m.id AND d.enabled AND v.enabled
+            AND (NOT v.keyed OR coalesce(v.secret, v.env_secret) IS NOT NULL)), '[]') AS deployments,
+       (SELECT jsonb_agg(jsonb_build_array(kind, upstream_model) ORDER BY kind = 'openrouter', nth, kind)
+        FROM model_place WHERE model = m.id) AS places
 FROM model m LEFT JOIN catalogue c ON c.id = m.id WHERE m.enabled ORDER BY m.id
 
 -- name: verify_double_entry
@@ -194,7 +206,7 @@ SELECT coalesce(sum(debits), 0)::text AS debits, coalesce(sum(credits), 0)::text
 
 -- name: verify_usage
 -- Rows to be priced again from their tokens and the price they were charged by.
-SELECT u.rid, u.kind, u.cost, u.tokens, u.price_version, p.rates, p.tiers, p.factor_ppm
+SELECT u.rid, u.kind, u.mode, u.cost, u.tokens, u.price_version, p.rates, p.tiers, p.factor_ppm
 FROM usage_event u LEFT JOIN price p ON p.version = u.price_version
 WHERE u.kind = 'settled' AND u.rid > $1
 ORDER BY u.rid LIMIT $2

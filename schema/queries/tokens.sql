@@ -91,7 +91,11 @@ ORDER BY o.platform DESC, m.created_at, m.organisation
 LIMIT 1
 
 -- name: record_sign_ins
-SELECT * FROM sign_in_record WHERE kid = ANY($1::text[])
+SELECT r.*, b.keys AS own FROM sign_in_record r
+LEFT JOIN byok_told b ON b.organisation = r.organisation AND b.person = r.person
+WHERE r.kid = ANY($1::text[])
 
 -- name: record_sign_ins_of_shards
-SELECT * FROM sign_in_record WHERE shard = ANY($1::smallint[]) AND expires_ms > extract(epoch FROM now()) * 1000
+SELECT r.*, b.keys AS own FROM sign_in_record r
+LEFT JOIN byok_told b ON b.organisation = r.organisation AND b.person = r.person
+WHERE r.shard = ANY($1::smallint[]) AND r.expires_ms > extract(epoch FROM now()) * 1000

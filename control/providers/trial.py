@@ -1,0 +1,182 @@
+"""Whether a key works: one cheap call to the place it was entered for, and what its answer means.
+
+Follows nothing, repeats no key, and never asks anywhere but there.
+"""
+
+import asyncio
+import os
+import ssl
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httptools
+import orjson
+
+from control.providers.table import ANTHROPIC_VERSION, Auth, Kind
+from proxy import dial
+from proxy.egress import Egress
+from proxy.http1 import taken_apart
+from proxy.incoming import Unreachable
+from proxy.masks import mask
+from proxy.networks import Forbidden, Judge, is_possible
+
+WHOLE_S = 10.0  # longest from the first step to the last byte
+ANSWER_MAX = 4 * 2**20  # bytes; some lists of models are long
+SAID_MAX = 300  # characters
+
+Result = Literal["accepted", "limited", "refused", "unknown", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    result: Result
+    said: str
+
+
+async def trial(
+    kind: Kind, base_url: str, secret: str, tls: ssl.SSLContext, judge: Judge = is_possible
+) -> Found:
+    """Asks the provider; `judge` tells where it may lie."""
+    url = place(kind, base_url)
+    try:
+        async with asyncio.timeout(WHOLE_S):
+            status, body = await _asked(
+                kind.test.method, url, headers(kind.auth, secret), tls, judge
+            )
+    except TimeoutError:
+        return Found("unreachable", f"It has not answered within {WHOLE_S:.0f} seconds.")
+    except (Unreachable, httptools.HttpParserError) as problem:
+        return Found("unreachable", f"It cannot be reached: {problem}.")
+    except (OSError, ValueError) as problem:
+        return Found("unreachable", f"It cannot be reached: {dial.words(problem)}.")
+    return meaning(kind, status, body, secret)
+
+
+def place(kind: Kind, base_url: str) -> str:
+    """The address of the cheap call; another host than the key's own is asked only by default."""
+    path = kind.test.path
+    if path.startswith("https://"):
+        return path if base_url == kind.base_url else f"{base_url}/models"
+    if path.startswith("/"):
+        parts = urlsplit(base_url)
+        return f"{parts.scheme}://{parts.netloc}{path}"
+    if kind.adapter == "anthropic" and not base_url.endswith("/v1"):
+        return f"{base_url}/v1/{path}"
+    return f"{base_url}/{path}"
+
+
+def headers(auth: Auth, secret: str) -> list[tuple[str, str]]:
+    if not secret:
+        return []
+    if auth == "x-api-key":
+        return [(auth, secret), ("anthropic-version", ANTHROPIC_VERSION)]
+    if auth in ("x-goog-api-key", "api-key"):
+        return [(auth, secret)]
+    return [("authorization", f"Bearer {secret}")]
+
+
+def meaning(kind: Kind, status: int, body: bytes, secret: str) -> Found:
+    """Of an answer. Pure."""
+    said = _said(body, secret)
+    if status == 200:
+        if kind.test.valid and not _is_true(body, kind.test.valid):
+            return Found("refused", f"{kind.title} says that this key is not valid.")
+        return Found("accepted", f"{kind.title} answers and takes this key.")
+    named = kind.test.refused and kind.test.refused.encode() in body
+    if status == 401 or (status == 400 and named):
+        return Found("refused", f"{kind.title} refuses this key (status {status}): {said}")
+    if status == 403:
+        return Found("limited", f"The key is known, but may not do this (status 403): {said}")
+    if status == 429:
+        return Found("limited", f"The key is known, but at a limit (status 429): {said}")
+    if 300 <= status < 400:
+        return Found("unknown", f"It answers with a redirect ({status}), which nothing follows.")
+    if status in (404, 405):
+        return Found("unknown", f"It answers, but not to this question (status {status}).")
+    return Found("unknown", f"It answers with status {status}: {said}")
+
+
+def _said(body: bytes, secret: str) -> str:
+    try:
+        whole = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "no reason given."
+    if isinstance(whole, list):
+        whole = whole[0] if whole else None
+    error = whole.get("error", whole) if isinstance(whole, dict) else whole
+    message = error.get("message") if isinstance(error, dict) else error
+    return mask(str(message or "no reason given."), secret)[:SAID_MAX]
+
+
+def _is_true(body: bytes, name: str) -> bool:
+    try:
+        whole = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(whole, dict) and whole.get(name) is True
+
+
+# The call -------------------------------------------------------------------------------
+
+
+class _Answer:
+    """What httptools tells of it."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.body = bytearray()
+        self.status = 0
+        self.whole = False
+
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.whole = True
+
+
+async def _asked(
+    method: str, url: str, fields: list[tuple[str, str]], tls: ssl.SSLContext, judge: Judge
+) -> tuple[int, bytes]:
+    origin, target = taken_apart(url)
+    hop = Egress.of(os.environ).hop(origin.host, origin.port, origin.tls)
+    if hop is None:
+        sock = await dial.connect(origin.host, origin.port, judge)
+    else:
+        if judge is not is_possible:  # the proxy on the way would look the name up once more
+            raise Forbidden("keys of one's own are not tested through an HTTP proxy")
+        sock = await dial.connect(hop.host, hop.port)
+    try:
+        if hop is not None:
+            await dial.tunnel(sock, b"%b:%d" % (origin.name, origin.port), hop)
+        name = origin.host if origin.tls else None
+        secure = tls if origin.tls else None
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=secure, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        usual = [("accept", "application/json"), ("connection", "close"), ("content-length", "0")]
+        lines = "".join(f"{name}: {value}\r\n" for name, value in [*usual, *fields])
+        begin = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), target, origin.authority)
+        writer.write(begin + lines.encode("latin-1") + b"\r\n")
+        return await _read(reader)
+    finally:
+        writer.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """As much as tells something: of a long list of models the beginning."""
+    answer = _Answer()
+    while not answer.whole and len(answer.body) < ANSWER_MAX:
+        data = await reader.read(64 * 1024)
+        if not data:
+            break
+        answer.parser.feed_data(data)
+    if not answer.status:
+        raise Unreachable("it ended without an answer")
+    return answer.status, bytes(answer.body)

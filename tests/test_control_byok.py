@@ -1,0 +1,181 @@
+"""Keys of one's own over the control API: whose they are, who sees them, what the proxies are told,
+and where none of them is sent.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from proxy.keyfile import KeyFile
+from proxy.records import key_record, organisation_record
+from proxy.replies import RawRecord
+from proxy.scripts import SHARD_KEYS
+from proxy.types import OwnKey
+from tests.control_stage import Stage, stage
+from tests.http_stage import OK, saying, serving
+
+BYOK = "/api/v1/byok/keys"
+SECRET = "sk-proj-0123456789abcdef"
+MINE = {"provider": "openai", "key": SECRET}
+
+
+@pytest.fixture
+async def api(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Stage]:
+    async with stage(home, database_url, redis_url, drained=False) as made:
+        yield made
+
+
+async def of_organisation(api: Stage, id: str) -> tuple[OwnKey, ...]:
+    """What Redis has of it."""
+    shard = await api.state.pool.fetchval("SELECT shard FROM organisation WHERE id = $1", id)
+    raw = await raw_record(api, SHARD_KEYS[shard].organisation(id))
+    return organisation_record(id, shard, raw).own
+
+
+async def of_key(api: Stage, secret: str | None) -> tuple[OwnKey, ...]:
+    assert secret is not None
+    shard, kid = int(secret[7:9]), secret[9:19]
+    return key_record(kid, shard, await raw_record(api, SHARD_KEYS[shard].key(kid))).own
+
+
+async def raw_record(api: Stage, name: bytes) -> RawRecord:
+    version, body = await api.state.redis.commands([("HGET", name, "ver"), ("HGET", name, "body")])
+    return RawRecord(int(version), "active", body, b"")
+
+
+def secret_of(keys: KeyFile, own: OwnKey) -> str:
+    return keys.open(f"{own.owner}:{own.kind}", own.base_url, own.sealed)
+
+
+async def test_a_persons_key_is_told_to_the_proxies_with_all_his_keys(api: Stage) -> None:
+    """Masked in every answer, sealed in the database and in Redis, never in the audit log."""
+    acme = await api.organisation()
+    ann = await api.person("developer", acme)
+    made = await ann.post(BYOK, {**MINE, "name": "work", "fallback": True})
+    assert made.status == 201, made.body
+    assert (made.json["key"], made.json["scope"]) == ("…cdef", "person")
+    [warning] = made.json["warnings"]
+    assert "opscenter provider add openai" in warning
+    [own] = await of_key(api, ann.token)
+    assert (own.kind, own.base_url) == ("openai", "https://api.openai.com/v1")
+    assert (own.name, own.fallback) == ("`work` (…cdef)", True)
+    assert secret_of(api.state.keys, own) == SECRET
+    assert await of_organisation(api, acme) == ()
+    assert await of_key(api, (await api.person("developer", acme)).token) == ()
+    again = await ann.post(BYOK, MINE)
+    assert (again.status, "already" in again.message) == (409, True)
+    listed = await ann.get(BYOK)
+    audit = await api.state.pool.fetchval("SELECT string_agg(a::text, '') FROM audit a")
+    assert SECRET.encode() not in made.body + listed.body + audit.encode()
+    await ann.delete(f"{BYOK}/{made.json['id']}")
+    assert await of_key(api, ann.token) == ()
+
+
+async def test_an_organisations_key_is_its_administrators_to_change(api: Stage) -> None:
+    acme = await api.organisation()
+    boss, ann = await api.person("admin", acme), await api.person("developer", acme)
+    theirs = {**MINE, "scope": "organisation"}
+    assert (await ann.post(BYOK, theirs)).code == "role_missing"
+    made = await boss.post(BYOK, theirs)
+    [own] = await of_organisation(api, acme)
+    assert secret_of(api.state.keys, own) == SECRET
+    path = f"{BYOK}/{made.json['id']}"
+    assert [row["key"] for row in (await ann.get(BYOK)).json["data"]] == ["…cdef"]
+    for refused in (
+        await ann.patch(path, {"enabled": False}),
+        await ann.delete(path),
+        await ann.post(f"{path}/test"),
+    ):
+        assert refused.code == "role_missing"
+    off = await boss.patch(path, {"enabled": False, "name": "off"})
+    assert (off.json["enabled"], off.json["name"]) == (False, "off")
+    assert await of_organisation(api, acme) == ()
+    moved = await boss.patch(path, {"enabled": True, "base_url": "https://gw.test/v1"})
+    assert moved.status == 422  # a key is sent nowhere that it was not entered for
+    new = {"enabled": True, "base_url": "https://gw.test/v1", "key": SECRET[:-4] + "9876"}
+    assert (await boss.patch(path, new)).json["key"] == "…9876"
+    [own] = await of_organisation(api, acme)
+    assert secret_of(api.state.keys, own) == SECRET[:-4] + "9876"
+
+
+async def test_nobody_sees_or_changes_anothers(api: Stage) -> None:
+    """An administrator sees those of his members, masked; other organisations' are not there."""
+    acme, other = await api.organisation(), await api.organisation("Other")
+    ann, bob = await api.person("developer", acme), await api.person("developer", acme)
+    boss, stranger = await api.person("admin", acme), await api.person("admin", other)
+    made = await ann.post(BYOK, MINE)
+    path = f"{BYOK}/{made.json['id']}"
+    for who in (bob, stranger):
+        assert (await who.get(BYOK)).json["data"] == []
+        assert (await who.patch(path, {"enabled": False})).status == 404
+        assert (await who.post(f"{path}/test")).status == 404
+        assert (await who.delete(path)).status == 404
+    assert [row["user"] for row in (await boss.get(BYOK)).json["data"]] == [made.json["user"]]
+    assert (await boss.delete(path)).status == 200
+    assert await of_key(api, ann.token) == ()
+
+
+async def test_a_key_goes_with_its_member(api: Stage) -> None:
+    acme = await api.organisation()
+    ann = await api.person("developer", acme)
+    await ann.post(BYOK, MINE)
+    pool = api.state.pool
+    await pool.execute(
+        "DELETE FROM membership WHERE organisation = $1 AND role = 'developer'", acme
+    )
+    assert await pool.fetchval("SELECT count(*) FROM byok_key") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"base_url": "http://169.254.169.254/v1"}, "no provider lies at"),
+        ({"base_url": "http://127.0.0.1:8000/v1"}, "OPSCENTER_BYOK_PRIVATE"),
+        ({"base_url": "http://api.openai.com/v1"}, "https on port 443"),
+        ({"base_url": "https://user:pw@x.test/v1"}, "a user"),
+        ({"provider": "nobody"}, "no kind nobody"),
+        ({"provider": "vllm"}, "no address of its own"),
+        ({"provider": "azure", "base_url": "https://a.test/v1"}, "Name its models"),
+        ({"key": "a b"}, "visible ASCII"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(
+    api: Stage, change: dict[str, object], why: str
+) -> None:
+    refused = await api.post(BYOK, MINE | change)
+    assert refused.status == 400
+    assert why in refused.message
+    assert SECRET not in refused.message
+
+
+async def test_a_key_for_an_address_of_ones_own_names_its_models(api: Stage) -> None:
+    models = {"openai/gpt-4o": "my-deployment"}
+    given = {"provider": "azure", "base_url": "https://acme.openai.azure.com/openai/v1"}
+    made = await api.post(BYOK, {**given, "key": "0f" * 16, "models": models})
+    assert (made.status, made.json["models"], made.json["warnings"]) == (201, models, [])
+    [own] = await of_key(api, api.token)
+    assert (own.models, own.quirks["key_header"]) == (models, "api-key")
+
+
+async def test_a_test_of_a_tenants_key_asks_nobody_inside(api: Stage) -> None:
+    """Also where its address was public when it was entered: a name may lead elsewhere later."""
+    acme = await api.organisation()
+    ann = await api.person("developer", acme)
+    async with serving(saying(OK)) as server:
+        made = await ann.post(BYOK, MINE)
+        id = made.json["id"]
+        url = server.url.removesuffix("/chat")
+        row: Any = await api.state.pool.fetchrow("SELECT * FROM byok_key")
+        whose = f"m:{acme}:{row['person']}:openai"
+        sealed = api.state.keys.seal(whose, url, SECRET)
+        await api.state.pool.execute("UPDATE byok_key SET base_url = $1, secret = $2", url, sealed)
+        found = await ann.post(f"{BYOK}/{id}/test")
+        assert found.json["test"] == "unreachable"
+        assert "may not lie" in found.json["test_said"]
+        assert server.connections == 0
+        await api.state.pool.execute("UPDATE byok_key SET base_url = 'https://evil.test/v1'")
+        assert "cannot be read" in (await ann.post(f"{BYOK}/{id}/test")).message
+    assert SECRET not in orjson.dumps(found.json).decode()
