@@ -7,6 +7,7 @@ from control.providers import trial
 from control.providers.keys import warnings
 from control.providers.table import ALIASES, KINDS, kind_of
 from proxy.masks import BEGINNINGS, mask
+from tests.house import ROOT
 
 KEYS = {
     "openai": "sk-proj-" + "a1B2" * 12,
@@ -26,10 +27,18 @@ def test_a_row_is_whole(kind: object) -> None:
     row = KINDS[kind.name]  # type: ignore[attr-defined]
     if row.is_everywhere:
         assert checked(row.base_url, private=False) == row.base_url
-        assert row.variable or not row.needs_key
+        assert row.variables or not row.needs_key
     for prefix in (*row.prefixes, *row.others):
         assert prefix.startswith(BEGINNINGS), f"proxy/masks.py does not know {prefix}"
     assert kind_of(row.name.upper()) is row
+
+
+def test_the_page_tells_every_row() -> None:
+    page = (ROOT / "docs" / "providers.md").read_text()
+    for kind in KINDS.values():
+        [line] = [line for line in page.splitlines() if line.startswith(f"| `{kind.name}` |")]
+        told = (kind.base_url, kind.adapter, *kind.variables, *kind.prefixes[-1:])
+        assert [one for one in told if one not in line] == []
 
 
 def test_other_names_lead_to_rows() -> None:

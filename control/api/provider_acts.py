@@ -81,9 +81,7 @@ async def add(
     said = warnings(kind, text) if text else []
     stored = (state.keys.seal(name, url, text), last4(text)) if text else (None, None)
     kept = environment.kept(name, kind.name, url, state.keys, os.environ)
-    # a vLLM or Ollama of one's own, or a bare URL, may want none
-    keyed = kind.needs_key and kind.name != "compatible"
-    row = (name, kind.name, speaks, url, dict(kind.quirks), keyed, *stored, *kept)
+    row = (name, kind.name, speaks, url, dict(kind.quirks), _keyed(kind, url), *stored, *kept)
 
     async def effect(conn: Connection) -> Done:
         if await conn.fetchrow(sql.load()["provider_add"], *row) is None:
@@ -129,7 +127,8 @@ async def edit(
             stored = (state.keys.seal(name, url, text), last4(text))
         kept = environment.kept(name, kind.name, url, state.keys, os.environ)
         serves = row["enabled"] if enabled is None else enabled
-        await conn.execute(sql.load()["provider_edit"], name, url, serves, *stored, *kept)
+        changed = (name, url, serves, _keyed(kind, url), *stored, *kept)
+        await conn.execute(sql.load()["provider_edit"], *changed)
         return await _done(conn, shape, name, warnings(kind, text) if text else [])
 
     detail = {"base_url": base_url, "enabled": enabled, "with_secret": bool(text)}
@@ -168,10 +167,15 @@ async def test(request: Request, caller: Caller, shape: type[BaseModel], name: s
 async def tried(
     state: State, kind: Kind, url: str, secret: str, judge: Judge = is_possible
 ) -> tuple[str, str]:
-    if kind.needs_key and kind.name != "compatible" and not secret:
+    if _keyed(kind, url) and not secret:
         raise Conflict(why="There is no key to test; enter one first.")
     found = await trial(kind, url, secret, trust(state.settings.upstream_ca_file), judge)
     return found.result, found.said
+
+
+def _keyed(kind: Kind, url: str) -> bool:
+    """At an address of one's own none may be wanted."""
+    return kind.needs_key and url == kind.base_url
 
 
 def missing() -> NotFound:

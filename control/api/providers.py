@@ -78,7 +78,7 @@ class ProviderKind(Output):
     title: str
     base_url: str | None
     adapter: str
-    variable: str | None  # of the environment
+    variables: list[str]  # of the environment, the first that is set
     variable_set: bool
     prefixes: list[str]  # of keys
 
@@ -98,8 +98,8 @@ async def list_kinds(request: Request, caller: PlatformAnalyst) -> Page[Provider
             title=kind.title,
             base_url=kind.base_url or None,
             adapter=kind.adapter,
-            variable=kind.variable or None,
-            variable_set=bool(kind.variable and os.environ.get(kind.variable)),
+            variables=list(kind.variables),
+            variable_set=any(map(os.environ.get, kind.variables)),
             prefixes=list(kind.prefixes),
         )
         for kind in KINDS.values()

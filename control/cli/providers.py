@@ -24,7 +24,7 @@ KINDS = {
     "provider": "title",
     "base URL": "base_url",
     "adapter": "adapter",
-    "variable": "variable",
+    "variables": "variables",
     "is set": "variable_set",
 }
 GOOD = ("accepted", "limited")

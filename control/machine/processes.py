@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from control.machine.embedded.base import Escalation, ServerError
+from control.providers.table import VARIABLES
 from control.settings import ControlSettings
 from proxy import children
 from proxy.backoff import Backoff
@@ -146,10 +147,11 @@ def _control_url(settings: ControlSettings) -> str:
 
 
 def only_for_proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without what proxies may not hold: the database, the root key, all of the control plane's."""
+    """Without what proxies may not hold: the database, the root key, all of the control plane's,
+    and keys of providers."""
     known = {env_name(one) for one in fields(Settings)}
     return {
         name: value
         for name, value in environ.items()
-        if not name.startswith(PREFIX) or name in known
+        if (not name.startswith(PREFIX) or name in known) and name not in VARIABLES
     }

@@ -21,9 +21,9 @@ Kept = tuple[bytes | None, str | None]  # sealed, and its last letters
 def kept(name: str, kind: str, base_url: str, keys: KeyFile, environ: Mapping[str, str]) -> Kept:
     """What a provider's row holds of the environment."""
     known = KINDS.get(kind)
-    if known is None or not known.variable or base_url != known.base_url:
+    if known is None or not known.base_url or base_url != known.base_url:
         return None, None
-    secret = environ.get(known.variable, "").strip()
+    secret = next((found for one in known.variables if (found := environ.get(one, "").strip())), "")
     if not secret or not all("!" <= letter <= "~" for letter in secret):
         return None, None
     return keys.seal(name, base_url, secret), last4(secret)

@@ -34,7 +34,7 @@ class Kind:
     base_url: str = ""  # empty: it has to be given
     adapter: str = "compatible"  # a name of proxy/providers/catalog.py
     auth: Auth = "bearer"
-    variable: str = ""  # of the environment, where it usually lies
+    variables: tuple[str, ...] = ()  # of the environment, where it usually lies: the first one set
     prefixes: tuple[str, ...] = ()  # of keys; none: they have nothing in common
     others: tuple[str, ...] = ()  # prefixes of keys of theirs that serve no calls
     test: Test = field(default_factory=Test)
@@ -58,7 +58,7 @@ _KINDS = (
         "OpenAI",
         "https://api.openai.com/v1",
         adapter="openai",
-        variable="OPENAI_API_KEY",
+        variables=("OPENAI_API_KEY",),
         prefixes=("sk-proj-", "sk-svcacct-", "sk-"),
         others=("sk-admin-",),
         quirks={"maximum": "max_completion_tokens"},
@@ -69,7 +69,7 @@ _KINDS = (
         "https://api.anthropic.com/v1",
         adapter="anthropic",
         auth="x-api-key",
-        variable="ANTHROPIC_API_KEY",
+        variables=("ANTHROPIC_API_KEY",),
         prefixes=("sk-ant-api",),
         others=("sk-ant-admin", "sk-ant-oat"),
         test=Test("models?limit=1"),
@@ -80,7 +80,7 @@ _KINDS = (
         "https://generativelanguage.googleapis.com/v1beta",
         adapter="gemini",
         auth="x-goog-api-key",
-        variable="GEMINI_API_KEY",
+        variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         prefixes=("AQ.", "AIza"),
         test=Test("models?pageSize=1", refused="API_KEY_INVALID"),
     ),
@@ -88,7 +88,7 @@ _KINDS = (
         "openrouter",
         "OpenRouter",
         "https://openrouter.ai/api/v1",
-        variable="OPENROUTER_API_KEY",
+        variables=("OPENROUTER_API_KEY",),
         prefixes=("sk-or-v1-", "sk-or-"),
         test=Test("key"),  # its list of models needs no key and so tells nothing of one
     ),
@@ -96,14 +96,14 @@ _KINDS = (
         "groq",
         "Groq",
         "https://api.groq.com/openai/v1",
-        variable="GROQ_API_KEY",
+        variables=("GROQ_API_KEY",),
         prefixes=("gsk_",),
     ),
     Kind(
         "huggingface",
         "HuggingFace",
         "https://router.huggingface.co/v1",
-        variable="HF_TOKEN",
+        variables=("HF_TOKEN", "HUGGINGFACE_API_KEY"),
         prefixes=("hf_",),
         test=Test("https://huggingface.co/api/whoami-v2"),
     ),
@@ -111,7 +111,7 @@ _KINDS = (
         "xai",
         "X.AI",
         "https://api.x.ai/v1",
-        variable="XAI_API_KEY",
+        variables=("XAI_API_KEY",),
         prefixes=("xai-",),
         test=Test("api-key", refused="API key"),
     ),
@@ -119,14 +119,14 @@ _KINDS = (
         "together",
         "Together AI",
         "https://api.together.ai/v1",
-        variable="TOGETHER_API_KEY",
+        variables=("TOGETHER_API_KEY",),
         prefixes=("tgp_v1_",),
     ),
     Kind(
         "mistral",
         "Mistral",
         "https://api.mistral.ai/v1",
-        variable="MISTRAL_API_KEY",
+        variables=("MISTRAL_API_KEY",),
         quirks={"stream_options": False},  # which it does not know; it tells usage anyway
     ),
     Kind(
@@ -134,7 +134,7 @@ _KINDS = (
         "Cohere",
         "https://api.cohere.com/v2",
         adapter="cohere",
-        variable="CO_API_KEY",
+        variables=("COHERE_API_KEY", "CO_API_KEY"),
         prefixes=("co_",),
         test=Test("/v1/check-api-key", "POST", valid="valid"),
     ),
@@ -151,7 +151,7 @@ _KINDS = (
         "Ollama Cloud",
         "https://ollama.com",
         adapter="ollama",
-        variable="OLLAMA_API_KEY",
+        variables=("OLLAMA_API_KEY",),
         test=Test("/api/tags"),
     ),
     Kind("vllm", "vLLM on a machine of one's own", auth="none"),
@@ -160,12 +160,13 @@ _KINDS = (
         "Azure OpenAI",  # https://{resource}.openai.azure.com/openai/v1
         adapter="openai",
         auth="api-key",
-        variable="AZURE_OPENAI_API_KEY",
         quirks={"key_header": "api-key", "maximum": "max_completion_tokens"},
     ),
     Kind("compatible", "Any base URL that speaks OpenAI's dialect"),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
+#: All of them: no process but the control plane is to hold these.
+VARIABLES = frozenset(name for kind in _KINDS for name in kind.variables)
 #: Other names by which catalogues and people call them.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {

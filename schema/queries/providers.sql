@@ -18,7 +18,7 @@ SELECT name, kind, adapter, base_url, enabled, secret, secret_last4, env_secret,
 FROM provider WHERE name = $1 FOR NO KEY UPDATE
 
 -- name: provider_edit
-UPDATE provider SET base_url = $2, enabled = $3, secret = $4, secret_last4 = $5, env_secret = $6, env_last4 = $7
+UPDATE provider SET base_url = $2, enabled = $3, keyed = $4, secret = $5, secret_last4 = $6, env_secret = $7, env_last4 = $8
 WHERE name = $1
 
 -- name: provider_remove
