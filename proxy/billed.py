@@ -25,7 +25,7 @@ def usage(reply: Reply, call: Call, price: Price, body: bytes) -> Usage:
     answer = _answer(reply, call, body)
     counted = reply.adapter.usage(body)
     if counted is None and ERROR in body and answer.get("error"):
-        raise reply.adapter.error(reply.deployment, reply.answer.status, body)
+        raise reply.problem(body)
     return _OF_KIND.get(call.kind, _tokens)(call, price, counted, answer, body)
 
 

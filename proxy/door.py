@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from proxy import errors, limits
+from proxy import errors, limits, route
 from proxy.errors import (
     BodyEncoded,
     BodyTooLarge,
@@ -24,7 +24,7 @@ from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
 from proxy.served import BY_PATH, Served
-from proxy.types import Caller
+from proxy.types import Caller, Model, Snapshot
 
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
 LIMITS = "/v1/me/limits"
@@ -127,17 +127,28 @@ class Door:
 
     async def _models(self, request: Request, turn: Turn) -> None:
         path, flow = request.path, self.flow
-        allowed = None
-        if path != CATALOGUE or not flow.settings.public_catalogue:
-            allowed = (await self._caller(request)).key.models
-        snapshot = flow.current.in_force()
-        if path in (MODELS, CATALOGUE):
-            found = listing(snapshot, allowed)
-        elif path == CATEGORIES:
-            found = {"byok": listing(snapshot, frozenset()), "platform": listing(snapshot, allowed)}
+        if path == CATALOGUE and flow.settings.public_catalogue:
+            found = listing(flow.current.in_force(), None)
         else:
-            found = one(unquote(path.removeprefix(MODELS + "/")), snapshot, allowed)
+            found = _models_of(await self._caller(request), path, flow.current.in_force())
         await turn.answer(200, JSON, orjson.dumps(found))
+
+
+def _models_of(caller: Caller, path: str, snapshot: Snapshot) -> Mapping[str, Any]:
+    """Those that he may use and can have: by keys of his own, or by the platform's."""
+    allowed = caller.key.models
+    if path in (MODELS, CATALOGUE):
+        return listing(snapshot, allowed, lambda model: route.is_served(model, caller))
+    if path != CATEGORIES:
+        return one(unquote(path.removeprefix(MODELS + "/")), snapshot, allowed)
+
+    def of_platform(model: Model) -> bool:
+        return bool(model.deployments) and not route.goes_by_own(model, caller)
+
+    return {
+        "byok": listing(snapshot, allowed, lambda model: route.goes_by_own(model, caller)),
+        "platform": listing(snapshot, allowed, of_platform),
+    }
 
 
 _ALONE = (

@@ -9,6 +9,7 @@ import orjson
 
 from proxy import sse
 from proxy.delivered import Delivered, Text
+from proxy.masks import mask_bytes
 from proxy.price import SIDES
 from proxy.pricing import NOTHING
 from proxy.types import Call, Outcome, Usage
@@ -227,8 +228,8 @@ def before_marks(block: bytes, marks: tuple[bytes, ...]) -> int:
     return end + 2 if end >= 0 else 0
 
 
-def kept(block: bytes, frames: Frames) -> bytes:
-    """The block without what its client has not asked for."""
+def kept(block: bytes, frames: Frames, secret: str) -> bytes:
+    """The block without what its client has not asked for, nor in errors anybody's key."""
     plain = before_marks(block, frames.marks)
     if plain:
         frames.count.add(block[:plain])
@@ -236,5 +237,5 @@ def kept(block: bytes, frames: Frames) -> bytes:
     for event in sse.events(block[plain:]):
         data = sse.data(event)
         if not data or frames.look(event, data):
-            parts.append(event)
+            parts.append(mask_bytes(event, secret) if frames.count.error else event)
     return b"".join(parts)

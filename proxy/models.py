@@ -1,6 +1,6 @@
 """The lists of models: what a key may use, in OpenAI's shape with our own facts added. Pure."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from proxy.errors import ModelNotFound
@@ -10,8 +10,14 @@ from proxy.rules import may_use
 from proxy.types import Model, Snapshot
 
 
-def listing(snapshot: Snapshot, allowed: Container[str] | None) -> Mapping[str, Any]:
+def listing(
+    snapshot: Snapshot,
+    allowed: Container[str] | None,
+    wanted: Callable[[Model], bool] | None = None,
+) -> Mapping[str, Any]:
     shown = [m for m in snapshot.models.values() if may_use(allowed, m)]
+    if wanted is not None:
+        shown = [m for m in shown if wanted(m)]
     return {"object": "list", "data": [_shape(m) for m in sorted(shown, key=lambda m: m.id)]}
 
 

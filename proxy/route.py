@@ -41,7 +41,7 @@ def offer(model: Model, caller: Caller, keys: KeyFile, kind: Kind = "chat") -> O
     owners of all of them allow it; by the platform's otherwise."""
     if not (caller.key.own or caller.organisation.own):
         return Offer(candidates(model), price_of(model, kind))
-    mine = tuple(_by_own(model, one, name, keys) for one, name in _own(model, caller))
+    mine = tuple(_by_own(model, one, name, keys) for one, name in own_keys(model, caller))
     if not mine:
         return Offer(candidates(model), price_of(model, kind))
     alone = Offer(mine, free(model.price))
@@ -53,7 +53,16 @@ def offer(model: Model, caller: Caller, keys: KeyFile, kind: Kind = "chat") -> O
     return Offer((*mine, *model.deployments), price, alone)
 
 
-def _own(model: Model, caller: Caller) -> Iterator[tuple[OwnKey, str]]:
+def goes_by_own(model: Model, caller: Caller) -> bool:
+    return next(own_keys(model, caller), None) is not None
+
+
+def is_served(model: Model, caller: Caller) -> bool:
+    """Whether he can have it: by the platform's key or by one of his own."""
+    return bool(model.deployments) or goes_by_own(model, caller)
+
+
+def own_keys(model: Model, caller: Caller) -> Iterator[tuple[OwnKey, str]]:
     """His keys that serve the model, and what it is called there: the model's own provider first. A
     person's key stands before his organisation's for the same provider."""
     found = {one.kind: one for one in (*caller.organisation.own, *caller.key.own)}

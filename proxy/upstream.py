@@ -97,16 +97,18 @@ class Reply:
 
     async def error(self) -> OpsError:
         """What an answer that is no success means."""
-        body = await self._read_all(ERROR_BODY_MAX)
-        status = self.answer.status
-        problem = _of_own(
-            self.adapter.error(self.deployment, status, body), self.deployment, status
-        )
+        problem = self.problem(await self._read_all(ERROR_BODY_MAX))
         passed = [
             (n.decode(), v.decode("latin-1")) for n, v in self.answer.headers if n in PASSED_HEADERS
         ]
         problem.headers += tuple(passed)
         return problem
+
+    def problem(self, body: bytes) -> OpsError:
+        """The error that such a body tells of."""
+        status = self.answer.status
+        found = self.adapter.error(self.deployment, status, body)
+        return _of_own(found, self.deployment, status)
 
     async def _read_all(self, limit: int) -> bytes:
         pieces, size, started = [], 0, time.perf_counter_ns()

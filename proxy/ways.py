@@ -70,6 +70,7 @@ class Untouched:
         self._frames = frames_of(call, reply.adapter.usage, outcome)
         self.count = self._frames.count
         self._call, self._outcome, self._limit = call, outcome, limit
+        self._secret = reply.deployment.secret
         self._splitter = sse.Splitter(limit)
         self._feed, self._add = self._splitter.feed, self.count.add
         self._marks = self._frames.marks
@@ -87,7 +88,7 @@ class Untouched:
             return block
         one, two, three, four = self._marks
         if one in block or two in block or three in block or four in block:
-            return kept(block, self._frames)
+            return kept(block, self._frames, self._secret)
         self._add(block)
         return block
 
@@ -96,7 +97,7 @@ class Untouched:
         if len(rest) > self._limit:
             raise too_long(self._call, self._limit)
         # a last event without its blank line still counts
-        return kept(rest + b"\n\n", self._frames) if rest else b""
+        return kept(rest + b"\n\n", self._frames, self._secret) if rest else b""
 
     def ending(self) -> str:
         if self.count.error:

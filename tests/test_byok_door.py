@@ -56,6 +56,12 @@ class Scene:
     async def ask(self, **fields: Any) -> Any:
         return await self.stage.chat({**BODY, **fields}, key=self.key)
 
+    async def models(self) -> dict[str, list[str]]:
+        """As they are listed for this key: those of its own keys, and the platform's."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        told = await self.stage.http.get("/api/v1/llm/models/categorized", headers=headers)
+        return {name: [one["id"] for one in found["data"]] for name, found in told.json().items()}
+
     def keys(self) -> list[str]:
         """By which the provider was asked."""
         return [dict(one.header_rows)["authorization"][7:] for one in self.fake.requests]
@@ -87,7 +93,9 @@ async def scene(
 async def test_an_own_key_serves_for_nothing_where_there_are_no_credits(scene: Scene) -> None:
     """Its usage is on record, with cost 0; the pool, the key's budget and the ledger agree."""
     assert (await scene.ask()).status_code == 429  # the budget of its key
+    assert await scene.models() == {"byok": [], "platform": [MODEL, "ops/echo"]}
     await scene.bring()
+    assert await scene.models() == {"byok": [MODEL], "platform": ["ops/echo"]}
     answer = await scene.ask()
     assert (answer.status_code, answer.headers["x-ops-cost"]) == (200, "0.000000"), answer.text
     assert (answer.headers["x-ops-mode"], answer.headers["x-ops-provider"]) == ("byok", "openai")

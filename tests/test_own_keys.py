@@ -7,7 +7,7 @@ from cryptography.fernet import Fernet, MultiFernet
 
 from proxy import route
 from proxy.charge import charged_ucr
-from proxy.errors import OwnKeyUnusable, PriceUnknown
+from proxy.errors import OwnKeyUnusable, PriceUnknown, UpstreamUnreachable
 from proxy.keyfile import KeyFile
 from proxy.price import Price
 from proxy.pricing import worst_ucr
@@ -106,6 +106,15 @@ def test_ones_own_key_serves_without_a_place_or_a_price_of_the_platforms() -> No
     assert worst_ucr(10**6, 10**6, offer.price) == 0
     with pytest.raises(PriceUnknown):
         offered(model=Model("openai/new", 1000, 100, 0, (PLATFORM,), None))
+
+
+def test_a_model_without_a_key_of_the_platforms_is_listed_for_who_brings_one() -> None:
+    bare = Model("openai/new", 1000, 100, 0, (), PRICE, places={"openai": "new"})
+    assert not route.is_served(bare, caller(own("groq")))
+    assert route.is_served(bare, caller(own("openai")))
+    assert route.is_served(GPT, caller())
+    with pytest.raises(UpstreamUnreachable, match="bring one of your own"):
+        offered(own("groq"), model=bare)
 
 
 def test_a_key_may_name_models_of_its_own() -> None:

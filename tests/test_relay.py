@@ -157,6 +157,16 @@ async def test_any_stream_cut_anywhere_is_the_same_stream(
     assert (outcome.reason == "error_in_stream") == (ERROR in stream)
 
 
+async def test_an_error_in_the_middle_brings_no_key_along() -> None:
+    """Neither one that looks like any provider's nor, in what came before, a word that does."""
+    key = b"gsk_0123456789abcdefghij"
+    error = b'data: {"error": {"message": "key %b is over its limit"}}\n\n' % key
+    client, _, outcome, _ = await relayed([chunk(key.decode()), error, DONE])
+    assert client.chunks[0] == chunk(key.decode())
+    assert b"".join(client.chunks[1:]) == error.replace(key, b"***") + DONE
+    assert outcome.reason == "error_in_stream"
+
+
 async def test_whole_events_have_gone_out_before_more_is_read() -> None:
     """Nothing waits for the next piece, and no two pieces are made one."""
     whole = chunk("a") * 5 + STREAM
