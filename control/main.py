@@ -154,7 +154,7 @@ async def _plugged(state: State, secrets: Secrets) -> AsyncIterator[Swap]:
 
 
 async def keep_tidy(state: State) -> None:
-    """Takes away what has run out: ended sign-ins, answers kept for repetitions, old warnings."""
+    """Takes away what has run out: ended sign-ins, answers kept for repetitions, old warnings and jobs."""
     query = sql.load()
     while True:
         try:
@@ -163,6 +163,7 @@ async def keep_tidy(state: State) -> None:
             await state.pool.execute(query["token_key_prune"])
             await state.pool.execute(query["idempotency_prune"])
             await state.pool.execute(query["limit_event_prune"])
+            await state.pool.execute(query["job_prune"])
         except (asyncpg.PostgresError, *AWAY) as problem:
             log.warning("tidying waits for PostgreSQL: %s", problem)
         except Exception:

@@ -205,18 +205,19 @@ class Admission:
         whose = (caller.key.kid, model.id, price.version)
         if not named and (known := self._contexts.get(whose)) is not None:
             return known
-        context = orjson.dumps(
-            {
-                "o": caller.key.organisation,
-                "k": caller.key.kid,
-                "u": caller.key.person,
-                "m": model.id,
-                "v": price.version,
-                "e": call.end_user,
-                "j": call.job.id if call.job else None,
-                "i": self._instance,
-            }
-        )
+        told = {
+            "o": caller.key.organisation,
+            "k": caller.key.kid,
+            "u": caller.key.person,
+            "m": model.id,
+            "v": price.version,
+            "e": call.end_user,
+            "j": call.job.id if call.job else None,
+            "i": self._instance,
+        }
+        if call.job is not None and call.job.ceiling_ucr is not None:
+            told["c"] = call.job.ceiling_ucr  # which outlives Redis
+        context = orjson.dumps(told)
         if not named:
             if len(self._contexts) >= self._settings.callers_max:
                 self._contexts.clear()

@@ -17,12 +17,12 @@ from proxy.errors import (
     NotReady,
     OrganisationSuspended,
     TokenInvalid,
-    TooManyNamed,
 )
 from proxy.keyfile import KeyFile
 from proxy.metrics import Metrics
 from proxy.pipe import RedisDown
 from proxy.records import is_good, is_past, key_record, nobodys, organisation_record
+from proxy.refusals import REFUSALS
 from proxy.replies import RawRecord, Stale
 from proxy.shards import Shards
 from proxy.shown import ShownTokens
@@ -168,12 +168,8 @@ class Callers:
 
     def refusal(self, why: str, caller: Caller) -> Exception:
         """What a script's word for a refusal means to the client."""
-        if why == "NOTREADY":
-            return NotReady()
-        if why == "MANY":
-            return TooManyNamed()
-        if why == "ORG":
-            return OrganisationSuspended()
+        if why in REFUSALS:
+            return REFUSALS[why]()
         self.forget(caller)
         return _ended() if caller.issuer else KeyInvalid()
 

@@ -205,6 +205,14 @@ class JobCeilingDiffers(CallerError):
     retry = False
 
 
+class JobClosed(CallerError):
+    """This job is closed, so no further request of it is taken. Take another X-Job-Id."""
+
+    status = 409
+    code = "job_closed"
+    retry = False
+
+
 class HeaderInvalid(CallerError):
     """The header `{name}` is not usable: {why}."""
 

@@ -1,18 +1,33 @@
 """Which error a limit that refuses is, with what it says to people and to programs. Pure."""
 
+from collections.abc import Mapping
+
 from proxy import rates
 from proxy.errors import (
     BudgetReached,
     InsufficientCredits,
     JobCeilingReached,
+    JobClosed,
     LimitError,
+    NotReady,
+    OpsError,
+    OrganisationSuspended,
     ParallelLimit,
     QuotaReached,
     RateLimited,
+    TooManyNamed,
 )
 from proxy.limits import row
 from proxy.meters import Level, Meter
 from proxy.pricing import credits_text
+
+#: Words of a script by which no limit and no key refuses.
+REFUSALS: Mapping[str, type[OpsError]] = {
+    "NOTREADY": NotReady,
+    "MANY": TooManyNamed,
+    "ORG": OrganisationSuspended,
+    "CLOSED": JobClosed,
+}
 
 
 def limit_error(meter: Meter, amount: int, level: Level, now_ms: int) -> LimitError:

@@ -44,7 +44,7 @@ class OtherTime(NamedTuple):
 
 
 class Refused(NamedTuple):
-    why: str  # KEY, ORG, NOTREADY, MANY
+    why: str  # KEY, ORG, NOTREADY, MANY, CLOSED
 
 
 class Renewal(NamedTuple):
@@ -76,7 +76,7 @@ def admit_answer(reply: Reply) -> Admission:
         return Stale(*_records(reply[1:]))
     if word == b"CLOCK":
         return OtherTime(int(reply[1]))
-    if word in (b"KEY", b"ORG", b"NOTREADY", b"MANY"):
+    if word in (b"KEY", b"ORG", b"NOTREADY", b"MANY", b"CLOSED"):
         return Refused(word.decode())
     raise RedisDown(f"admit answered {words_of(reply)}")
 

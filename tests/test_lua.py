@@ -551,6 +551,22 @@ async def test_the_first_ceiling_of_a_job_stands(redis: Redis) -> None:
     assert await redis.store.command("PTTL", job) > 0
 
 
+async def test_a_job_of_the_api_lives_until_it_is_closed(redis: Redis) -> None:
+    """It is on no list and has no end; closed, it takes no request, and what ran settles."""
+    job, meter = AT.prefix + b"w:j:o:1", (7, "bud", "ucr")
+    await redis.store.run("publish", [job], 1, "bud.l", 100, "st", "active")
+    assert (await redis.admit("r1", (*POOL, 60), (*meter, 60), job=job, ceiling=100))[0] == b"OK"
+    assert await redis.store.command("PTTL", job) == -1
+    assert await redis.store.command("EXISTS", MADE) == 0
+    await redis.store.run("publish", [job], 2, "bud.l", 100, "st", "closed")
+    assert await redis.store.command("PTTL", job) > 0
+    again = await redis.admit("r1", (*POOL, 60), (*meter, 60), job=job, ceiling=100)
+    assert again[0] == b"OK"
+    assert await redis.admit("r2", (*POOL, 1), (*meter, 1), job=job, ceiling=100) == [b"CLOSED"]
+    await redis.store.run("settle", (*SETTLE, job), "r1", "settled", 50, "", "", 0, "{}", 1, 0)
+    assert await redis.number(job, "bud.u") == 50
+
+
 async def test_a_refused_request_makes_no_job(redis: Redis) -> None:
     job, meter = AT.prefix + b"w:j:o:1", (7, "bud", "ucr")
     before = await redis.everything()

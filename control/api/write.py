@@ -31,7 +31,7 @@ IDEMPOTENCY_HEADER = "idempotency-key"
 KEY_LENGTH_MAX = 255
 ACCEPTED = 202  # done and recorded, but Redis has not heard of it yet
 
-Kind = Literal["key", "sign_in", "organisation", "pool", "snapshot"]
+Kind = Literal["key", "sign_in", "organisation", "job", "pool", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True)

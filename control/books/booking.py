@@ -12,7 +12,7 @@ from uuid import UUID
 
 from control import sql
 from control.books import ledger
-from control.books.entries import Cursor, Entry
+from control.books.entries import Cursor, Entry, Named
 from control.books.warnings import warn
 from control.database import Connection
 
@@ -66,6 +66,7 @@ class Batch:
     owed: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)  # key -> when, ms since 1970
     end_users: dict[str, str] = field(default_factory=dict)  # owner -> as the request named him
+    jobs: dict[Named, int] = field(default_factory=dict)  # -> the ceiling that requests knew
 
     def move(self, account: int, debit: int, credit: int) -> None:
         totals = self.moves.setdefault(account, [0, 0])
@@ -189,6 +190,8 @@ def _write(batch: Batch, entry: Entry, verdict: Verdict, pool: int, revenue: int
     batch.rows.append(_row(entry, verdict, debit, credit, amount))
     key = entry.event["k"]
     batch.seen[key] = max(entry.sid[0], batch.seen.get(key, 0))
+    if (named := entry.job) is not None:
+        batch.jobs.setdefault(*named)
 
 
 def _counts(entry: Entry, verdict: Verdict, unit: str) -> tuple[int, int]:
@@ -266,6 +269,8 @@ async def _apply(conn: Connection, batch: Batch) -> None:
     if used:
         await conn.execute(query["meter_use_add"], *map(list, zip(*used, strict=True)))
         await warn(conn, used, batch.end_users)
+    if jobs := sorted((*named, ceiling) for named, ceiling in batch.jobs.items()):
+        await conn.execute(query["job_seen"], *map(list, zip(*jobs, strict=True)))
     if seen := sorted(batch.seen.items()):
         await conn.execute(query["key_used"], *map(list, zip(*seen, strict=True)))
     owed = sorted((*name, delta) for name, delta in batch.owed.items() if delta)

@@ -21,9 +21,13 @@ _amount = re.compile(rb"0|[1-9][0-9]{0,15}").fullmatch
 EVENT_FIELDS = {"o": str, "k": str, "u": str, "m": str, "v": int}
 MODES = frozenset({"platform", "byok"})
 SOURCES = frozenset({"provider", "estimated", "none"})
+_job_id = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 UNITS = frozenset({"ucr", "call", "tok"})
 TEXT_MAX = 256
 SETTLED = frozenset({"settled", "released", "orphan"})
+
+
+Named = tuple[UUID, str]  # a job: its organisation and its id
 
 
 class Poison(ValueError):
@@ -55,6 +59,16 @@ class Entry:
     budgets: tuple[Counted, ...] = ()
     calls: int = 0
     tokens: int = 0  # that count
+
+    @property
+    def job(self) -> tuple[Named, int] | None:
+        """With its ceiling, which outlives Redis by this; None: there is none that can be kept."""
+        name, ceiling = self.event.get("j"), self.event.get("c")
+        if not isinstance(name, str) or not _job_id(name):
+            return None
+        if type(ceiling) is not int or not 0 <= ceiling <= AMOUNT_MAX_UCR:
+            return None
+        return (self.event["o"], name), ceiling
 
     def used(self, unit: str) -> int:
         """What it takes of a limit of this unit."""

@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 
 from control import sql, token_keys
-from control.books.records import end_of, key_calls, organisation_call, revokes
+from control.books.records import end_of, job_call, key_calls, organisation_call, revokes
 from control.database import Connection, Pool
 from control.store import AWAY, Call, Store
 from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
@@ -21,7 +21,8 @@ from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
 log = logging.getLogger("opscenter.control.books.publish")
 
 RECORDS_PER_TRIP = 500
-KINDS = {"key": "k", "sign_in": "s", "organisation": "o"}
+KINDS = {"key": "k", "sign_in": "s", "organisation": "o", "job": "j"}
+SINGLE = {"o": organisation_call, "j": job_call}  # one record each
 REVOKED_KEPT = 10_000  # names that proxies may not have heard yet
 POOL_WAIT_S, POOL_LOOK_S = 1.0, 0.005  # for the drain, which alone applies changes of pools
 
@@ -118,6 +119,8 @@ class Publisher:
         calls = [organisation_call(row) for row in organisations]
         sign_ins = await conn.fetch(query["record_sign_ins_of_shards"], shards)
         calls += [call for row in (*keys, *sign_ins) for call in key_calls(row)]
+        jobs = await conn.fetch(query["record_jobs_of_shards"], shards)
+        calls += [job_call(row) for row in jobs]
         for start in range(0, len(calls), RECORDS_PER_TRIP):
             await self._redis.run_all(calls[start : start + RECORDS_PER_TRIP])
         for start in range(0, len(sign_ins), RECORDS_PER_TRIP):
@@ -152,8 +155,12 @@ async def _record_rows(conn: Connection, kind: str, ids: Sequence[str]) -> list[
     query = sql.load()
     if kind == "o":
         return await conn.fetch(query["record_organisations"], list(map(UUID, ids)))
+    if kind == "j":
+        return await conn.fetch(query["record_jobs"], ids)
     return await conn.fetch(query["record_keys" if kind == "k" else "record_sign_ins"], ids)
 
 
 def _record_calls(kind: str, row: asyncpg.Record) -> list[Call]:
-    return [organisation_call(row)] if kind == "o" else key_calls(row)
+    if kind in SINGLE:
+        return [SINGLE[kind](row)]
+    return key_calls(row)

@@ -68,6 +68,15 @@ def organisation_call(row: Row) -> Call:
     return "publish", [SHARD_KEYS[row["shard"]].organisation(str(row["id"]))], record
 
 
+def job_call(row: Row) -> Call:
+    """Its ceiling. One that requests made is forgotten in time, as if Redis had never lost it."""
+    owner = f"w:j:{row['organisation']}:{row['id']}"
+    told: tuple[Word, ...] = ("bud.l", row["ceiling"])
+    if row["kept"]:
+        told += ("st", "active" if row["closed_at"] is None else "closed")
+    return "publish", [SHARD_KEYS[row["shard"]].prefix + owner.encode()], (row["version"], *told)
+
+
 def end_of(sign_in: Row) -> Command:
     """A sign-in's record goes by itself; it counts nothing of its own."""
     name = SHARD_KEYS[sign_in["shard"]].key(sign_in["kid"])

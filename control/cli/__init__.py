@@ -12,6 +12,7 @@ from control.cli import (
     catalogue,
     credits,
     doctor,
+    jobs,
     keys,
     ledger,
     limits,
@@ -64,6 +65,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(limits.app, name="limit")
 app.add_typer(teams.app, name="team")
 app.add_typer(plans.app, name="plan")
+app.add_typer(jobs.app, name="job")
 app.add_typer(credits.app, name="credits")
 app.add_typer(usage.app, name="usage")
 app.add_typer(ledger.app, name="ledger")

@@ -9,7 +9,7 @@
 -- reply: {OK, way, left...} per meter | {NOTREADY} | {STALE, key fields..., organisation fields...}
 --        | {KEY} revoked or expired | {ORG} suspended | {CLOCK, the server's time in ms}
 --        | {LIMIT, nth meter, left, limit, used, held, ms when there is room, the server's time} as of limits
---        | {JOB, its ceiling} another one was set before | {MANY} owners | {BAD, what}
+--        | {JOB, its ceiling} another one was set before | {CLOSED} job | {MANY} owners | {BAD, what}
 -- layout: see prelude for holds; a pool is x.b balance, x.f floor, x.h held; a limit is x.l, x.u, x.h
 
 local METER = 7 -- arguments of each
@@ -42,21 +42,23 @@ redis.call('ZSCORE', leases, rid)
 -- the ledger is too far behind: what it has not booked is bounded
 if not before and redis.call('XLEN', usage) >= backlog_max then return { 'NOTREADY' } end
 
+-- the first ceiling of a job stands; one that the API has made lies there by itself, until it is closed
+local job, kept = ceiling ~= '' and KEYS[#KEYS - 1] or '', false
+if ceiling ~= '' then
+  local set = redis.call('HMGET', job, 'bud.l', 'st')
+  if not amount(ceiling) or made == 0 then return { 'BAD', 'ceiling' } end
+  if set[1] and set[1] ~= ceiling then return { 'JOB', set[1] } end
+  if set[2] == 'closed' and not before then return { 'CLOSED' } end
+  kept = set[2] == 'active'
+end
+local function passes(owner) return not (kept and owner == job) end
+
 local list, lives = KEYS[#KEYS], {}
 for life in string.gmatch(ARGV[10], '%d+') do lives[#lives + 1] = amount(life) end
 if #lives ~= made then return { 'BAD', 'lives' } end
 for i = #KEYS - made, #KEYS - 1 do
-  if not redis.call('ZSCORE', list, KEYS[i]) and redis.call('ZCOUNT', list, digits(now), '+inf') >= made_max then
-    return { 'MANY' }
-  end
-end
-
--- the first ceiling of a job stands
-local job = ceiling ~= '' and KEYS[#KEYS - 1] or ''
-if ceiling ~= '' then
-  local set = redis.call('HGET', job, 'bud.l')
-  if not amount(ceiling) or made == 0 then return { 'BAD', 'ceiling' } end
-  if set and set ~= ceiling then return { 'JOB', set } end
+  local is_new = passes(KEYS[i]) and not redis.call('ZSCORE', list, KEYS[i])
+  if is_new and redis.call('ZCOUNT', list, digits(now), '+inf') >= made_max then return { 'MANY' } end
 end
 
 -- ways of payment are tried in their order; one that a meter of it refuses pays nothing
@@ -119,7 +121,8 @@ end
 -- writes only from here
 if made > 0 then redis.call('ZREMRANGEBYSCORE', list, '-inf', digits(now)) end
 for nth, life in ipairs(lives) do
-  redis.call('ZADD', list, digits(now + life), KEYS[#KEYS - made + nth - 1])
+  local owner = KEYS[#KEYS - made + nth - 1]
+  if passes(owner) then redis.call('ZADD', list, digits(now + life), owner) end
 end
 for _, item in ipairs(items) do
   if item.rolls then roll(item.owner, item.meter, item.rolls) end
@@ -130,7 +133,10 @@ for _, item in ipairs(items) do
     redis.call('HINCRBY', item.owner, item.meter .. '.h', item.held)
   end
 end
-for nth, life in ipairs(lives) do redis.call('PEXPIRE', KEYS[#KEYS - made + nth - 1], digits(life)) end
+for nth, life in ipairs(lives) do
+  local owner = KEYS[#KEYS - made + nth - 1]
+  if passes(owner) then redis.call('PEXPIRE', owner, digits(life)) end
+end
 redis.call('HSET', holds, rid, hold_text({ checkpoint = '0', items = items, context = context }))
 redis.call('ZADD', leases, digits(now + lease_ms), rid)
 return reply

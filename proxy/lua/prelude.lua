@@ -147,9 +147,15 @@ end
 -- What ends with its last request: 40 days are longer than any window.
 local NAMED_MS = '3456000000'
 
--- Owners that exist because requests name them are forgotten, also those that the ledger brought back.
+-- Owners that exist because requests name them are forgotten, also those that the ledger brought back; not
+-- so a job that the API has made, until it is closed.
 local function forget_named(owner)
-  if string.find(owner, '}:w:[ej]:') then redis.call('PEXPIRE', owner, NAMED_MS) end
+  if not string.find(owner, '}:w:[ej]:') then return end
+  if redis.call('HGET', owner, 'st') == 'active' then
+    redis.call('PERSIST', owner)
+  else
+    redis.call('PEXPIRE', owner, NAMED_MS)
+  end
 end
 
 -- Ends a reservation: what it held is free again, or in the balance. Only after touchable().

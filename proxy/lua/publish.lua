@@ -11,4 +11,5 @@ if not (offered >= has) then return { 'OLDER' } end
 
 -- writes only from here
 redis.call('HSET', record, 'ver', ARGV[1], unpack(ARGV, 2))
+forget_named(record)
 return { 'OK' }

@@ -154,3 +154,54 @@ DELETE FROM plan WHERE name = $1
 
 -- name: plan_organisations
 SELECT id FROM organisation WHERE plan = $1
+
+-- name: job_add
+INSERT INTO job (organisation, id, ceiling, kept, person) VALUES ($1, $2, $3, true, $4)
+ON CONFLICT DO NOTHING
+RETURNING id
+
+-- name: job_lock
+SELECT * FROM job WHERE organisation = $1 AND id = $2 FOR UPDATE
+
+-- name: job_keep
+-- One that requests have made is now kept like those of the API.
+UPDATE job SET kept = true, person = $3 WHERE organisation = $1 AND id = $2 AND NOT kept
+
+-- name: job_close
+UPDATE job SET kept = true, closed_at = now() WHERE organisation = $1 AND id = $2 AND closed_at IS NULL
+
+-- name: job_count
+SELECT count(*) FROM job WHERE organisation = $1 AND kept AND closed_at IS NULL
+
+-- name: job_list
+-- Of an organisation (one of them, when named), each with what of it is booked.
+SELECT j.*, coalesce(m.used, 0) AS used
+FROM job j JOIN organisation o ON o.id = j.organisation
+LEFT JOIN meter_use m
+  ON m.shard = o.shard AND m.owner = 'w:j:' || o.id || ':' || j.id || ':bud' AND m.window_start = 0
+WHERE j.organisation = $1 AND ($2::text IS NULL OR j.id = $2) AND ($3::text IS NULL OR j.id > $3)
+ORDER BY j.id
+LIMIT $4
+
+-- name: job_seen
+-- The ceiling that a request knew; the first one stands.
+INSERT INTO job AS j (organisation, id, ceiling, kept)
+SELECT u.organisation, u.id, u.ceiling, false
+FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS u (organisation, id, ceiling)
+JOIN organisation o ON o.id = u.organisation
+ORDER BY 1, 2
+ON CONFLICT (organisation, id) DO UPDATE SET used_on = current_date WHERE j.used_on < current_date
+
+-- name: job_prune
+-- As Redis forgets them: those of requests a week after the last one, closed ones after 40 days; a day
+-- later, so that a name never begins anew here while Redis still knows it.
+DELETE FROM job
+WHERE (NOT kept AND used_on < current_date - 8) OR closed_at < now() - interval '42 days'
+
+-- name: record_jobs
+SELECT j.*, o.shard FROM unnest($1::text[]) AS n (name)
+JOIN job j ON j.organisation = split_part(n.name, ':', 1)::uuid AND j.id = split_part(n.name, ':', 2)
+JOIN organisation o ON o.id = j.organisation
+
+-- name: record_jobs_of_shards
+SELECT j.*, o.shard FROM job j JOIN organisation o ON o.id = j.organisation WHERE o.shard = ANY($1::smallint[])

@@ -235,11 +235,16 @@ def pexpire(redis: Memory, key: bytes, _: bytes) -> Reply:
     return int(key in redis.data)
 
 
+def persist(redis: Memory, key: bytes) -> Reply:
+    """Nothing has a life that could end."""
+    return 0
+
+
 READS: dict[bytes, Callable[..., Reply]] = {
     **{b"HGET": hget, b"HMGET": hmget, b"HEXISTS": hexists, b"HLEN": hlen, b"HKEYS": hkeys},
     **{b"HGETALL": hgetall, b"ZSCORE": zscore, b"ZCARD": zcard, b"ZRANGEBYSCORE": zrangebyscore},
     **{b"XLEN": xlen, b"XRANGE": xrange, b"XREVRANGE": xrevrange, b"EXISTS": exists, b"TIME": time},
-    **{b"INFO": info, b"PEXPIRE": pexpire, b"ZCOUNT": zcount},
+    **{b"INFO": info, b"PEXPIRE": pexpire, b"ZCOUNT": zcount, b"PERSIST": persist},
 }
 WRITES: dict[bytes, Callable[..., Reply]] = {
     **{b"HSET": hset, b"HINCRBY": hincrby, b"HDEL": hdel, b"ZADD": zadd, b"ZREM": zrem},
