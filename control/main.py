@@ -154,7 +154,7 @@ async def _plugged(state: State, secrets: Secrets) -> AsyncIterator[Swap]:
 
 
 async def keep_tidy(state: State) -> None:
-    """Takes away what has run out: ended sign-ins, answers kept for repetitions, old warnings and jobs."""
+    """Takes away what has run out: sign-ins, answers kept for repetitions, warnings and jobs."""
     query = sql.load()
     while True:
         try:
