@@ -23,11 +23,12 @@ from control.errors import (
     SetupMissing,
     Suspended,
 )
+from control.rates import RATES, TOLD
 from control.state import LOCAL, State, state_of
 from plugins.access import ROLES, Access, Caller
 from proxy import keys, tokens
 from proxy.callers import mark
-from proxy.errors import AddressNotAllowed, KeyBlocked, RouteNotAllowed
+from proxy.errors import AddressNotAllowed, CallerError, KeyBlocked, RouteNotAllowed
 from proxy.rules import is_within
 from proxy.types import Names
 
@@ -53,15 +54,29 @@ async def gate(connection: HTTPConnection, access: Access) -> Caller:
     state = state_of(connection)
     if connection.scope.get(LOCAL):
         return await _local(state)
-    row, actor = await _membership(connection, state)
+    row, caller = await _known(connection, state)
     if row["status"] == "suspended":
         raise Suspended
     if access.platform and not row["platform"]:
         raise PlatformOnly(needed=access.role)
     if rank(row["role"]) < rank(access.role):
         raise RoleMissing(needed=access.role, held=row["role"])
+    return caller
+
+
+async def _known(connection: HTTPConnection, state: State) -> tuple[asyncpg.Record, Caller]:
+    """Whoever shows nothing that is good counts on his address, others on themselves."""
+    rates, told = connection.scope[RATES], connection.scope[TOLD]
+    try:
+        row, actor = await _membership(connection, state)
+    except CallerError as problem:
+        if not isinstance(problem, NotSignedIn):  # that one is counted already
+            told[:] = rates.of_address(address(connection, state.settings))
+        raise
     across = row["platform"] and row["role"] in ACROSS
-    return Caller(actor, row["role"], row["organisation"], row["person"], across)
+    caller = Caller(actor, row["role"], row["organisation"], row["person"], across)
+    told[:] = rates.of_caller(caller)
+    return row, caller
 
 
 async def _local(state: State) -> Caller:

@@ -13,7 +13,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from control import cookies
 from control.errors import HostUnknown
+from control.rates import RATES, TOLD, UNCOUNTED, Rates
 from control.settings import ControlSettings
 from control.state import LOCAL, Counters
 from proxy.errors import BodyCut, BodyEncoded, BodyInvalid, BodyTooDeep, BodyTooLarge, OpsError
@@ -24,6 +26,7 @@ log = logging.getLogger("opscenter.control.edge")
 
 REQUEST_ID: Final = "opscenter.request_id"  # in an ASGI scope
 JSON_DEPTH_MAX: Final = 64
+CREDENTIALS: Final = frozenset({"authorization", "x-service-key"})
 HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -46,6 +49,11 @@ def address(connection: HTTPConnection, settings: ControlSettings) -> str:
     return client_of(peer, forwarded, lambda one: is_within(one, settings.proxies))
 
 
+def _shows(connection: HTTPConnection) -> bool:
+    """Something that may say who he is."""
+    return not CREDENTIALS.isdisjoint(connection.headers) or cookies.NAME in connection.cookies
+
+
 class Edge:
     """The outermost application; one per process, whatever is swapped behind it."""
 
@@ -54,12 +62,15 @@ class Edge:
         self._hosts = settings.hosts
         self._body_max = settings.control_body_max_bytes
         self._counters = counters
+        self._settings = settings
+        self._rates = Rates(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise AssertionError(f"uvicorn was told to serve HTTP only, not {scope['type']}")
         scope[REQUEST_ID] = request_id()
-        answer = _Answer(send, scope[REQUEST_ID], self._counters)
+        scope[RATES], scope[TOLD] = self._rates, []
+        answer = _Answer(send, scope, self._counters)
         self._counters.running += 1
         try:
             await self._serve(scope, receive, answer)
@@ -75,10 +86,17 @@ class Edge:
         headers = Headers(scope=scope)
         if not scope.get(LOCAL) and _host_name(headers.get("host", "")) not in self._hosts:
             raise HostUnknown
+        self._count(scope)
         body = await self._body(headers, receive)
         if _is_json(headers) and body:
             check_json(body)
         await self._app(scope, _Replay(body, receive), answer)
+
+    def _count(self, scope: Scope) -> None:
+        """Whoever shows nothing counts on his address; others are counted when they are known."""
+        connection = HTTPConnection(scope)
+        if not scope.get(LOCAL) and scope["path"] not in UNCOUNTED and not _shows(connection):
+            scope[TOLD] += self._rates.of_address(address(connection, self._settings))
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """Whole, because it is small, is hashed for repetitions and is checked before use."""
@@ -117,9 +135,10 @@ class _Replay:
 class _Answer:
     """Sends, and notes whether the head is out already."""
 
-    def __init__(self, send: Send, request: str, counters: Counters) -> None:
+    def __init__(self, send: Send, scope: Scope, counters: Counters) -> None:
         self._send = send
-        self._request = request
+        self._request = scope[REQUEST_ID]
+        self._told = scope[TOLD]
         self._counters = counters
         self._begun = False
 
@@ -129,6 +148,8 @@ class _Answer:
             self._counters.answered(message["status"])
             headers = MutableHeaders(scope=message)
             headers["x-ops-request-id"] = self._request
+            for name, value in self._told:
+                headers[name] = value
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)

@@ -59,6 +59,13 @@ class LoginsTooMany(LimitError):
     code = "logins_too_many"
 
 
+class AskedTooOften(LimitError):
+    """This {owner} asks the control API more than {limit} times a minute. Wait {seconds} seconds,
+    or have {setting} set higher."""
+
+    code = "control_rate_limited"
+
+
 class CrossSite(CallerError):
     """A browser's sign-in changes something only for pages of this Ops-Center, and this request may
     come from elsewhere: {why}. Programs send `Authorization: Bearer` instead."""

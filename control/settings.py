@@ -68,6 +68,15 @@ class ControlSettings(ProxySettings):
         10, "Failed sign-ins per address and per e-mail in login_window_s.", 1, 1000
     )
     login_window_s: int = setting(300, "Span in which failed sign-ins are counted.", 1, 86_400)
+    control_address_rate_max: int = setting(
+        300, "Requests a minute to the control API without a good sign-in, per address; 0: any.", 0
+    )
+    control_key_rate_max: int = setting(
+        600, "Requests a minute to the control API by one API key; 0: any number.", 0
+    )
+    control_person_rate_max: int = setting(
+        1200, "Requests a minute to the control API by one person, over all keys; 0: any.", 0
+    )
     password_parallel: int = setting(2, "Passwords checked at one time.", 1, 64)
 
     database_pool_max: int = setting(16, "Connections to PostgreSQL per process.", 2, 500)
