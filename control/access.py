@@ -43,8 +43,9 @@ class NewKey:
 async def add_organisation(
     conn: Connection, organisation: uuid.UUID, name: str, *, platform: bool, parallel: int | None
 ) -> asyncpg.Record:
+    plan = await conn.fetchval(sql.load()["plan_for_new"])
     row = await conn.fetchrow(
-        sql.load()["organisation_add"], organisation, name, platform, parallel
+        sql.load()["organisation_add"], organisation, name, platform, parallel, plan
     )
     assert row is not None
     return row

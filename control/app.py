@@ -20,6 +20,7 @@ from control.api import (
     auth,
     byok,
     catalogue,
+    corrections,
     credits,
     health,
     identities,
@@ -83,6 +84,7 @@ CORE: Sequence[APIRouter] = tuple(
         jobs,
         credits,
         moves,
+        corrections,
         usage,
         providers,
         system_keys,
@@ -177,10 +179,17 @@ async def _ours(request: Request, error: Exception) -> Response:
 async def _fields(request: Request, error: Exception) -> Response:
     """Says which field and why, never what was sent: that may be a secret."""
     assert isinstance(error, RequestValidationError)
-    mistakes = [(_place(one["loc"]), one["msg"]) for one in error.errors()[:MISTAKES_SHOWN_MAX]]
+    mistakes = [
+        (_place(one["loc"]), _reason(one["msg"])) for one in error.errors()[:MISTAKES_SHOWN_MAX]
+    ]
     why = "; ".join(f"{place}: {reason}" for place, reason in mistakes)
     param = mistakes[0][0] if mistakes else None
     return rendered(FieldsInvalid(param, why=why), request.scope[REQUEST_ID])
+
+
+def _reason(message: str) -> str:
+    """Without the words by which the library says that a rule is ours."""
+    return message.removeprefix("Value error, ")
 
 
 def _place(loc: Sequence[object]) -> str:

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from proxy.pricing import AMOUNT_MAX_UCR
+
 UCR_PER_CREDIT: Final = 1_000_000
 UCR_PER_DOLLAR: Final = 1_000_000_000
 CREDITS_PATTERN: Final = r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,6})?$"
@@ -19,7 +21,16 @@ def credits_to_ucr(text: object) -> int:
     amount = _scaled(text, 6)
     if amount == 0:
         raise ValueError("the amount must be more than 0")
+    if amount > AMOUNT_MAX_UCR:
+        raise ValueError(f"an amount is at most {AMOUNT_MAX_UCR // UCR_PER_CREDIT} credits")
     return amount
+
+
+def signed_credits_to_ucr(text: object) -> int:
+    """The same, with a minus before what is taken."""
+    if isinstance(text, str) and text.startswith("-"):
+        return -credits_to_ucr(text[1:])
+    return credits_to_ucr(text)
 
 
 def dollars_to_rate(text: object) -> int:

@@ -1,6 +1,7 @@
 """Limits, teams and plans over the control API: who may, what is refused, when it is in force."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -279,6 +280,50 @@ async def test_a_plan_limits_each_organisation_that_has_it(api: Stage, acme: Acm
     assert await meters(api, acme.id, f"o:{acme.id}") == []
     assert (await root.delete(path)).status == 200
     assert (await root.get(PLANS)).json["data"] == []
+
+
+async def test_one_plan_is_what_organisations_are_made_with(api: Stage, acme: Acme) -> None:
+    root = api.at_home
+    for name in ("free", "trial"):
+        made = await root.post(PLANS, {"name": name})
+        assert (made.status, made.json["for_new"]) == (201, False)
+    given = {"unit": "calls", "amount": 100, "window": "month"}
+    await root.post(f"{PLANS}/free/limits", given)
+    assert (await root.patch(f"{PLANS}/trial", {"for_new": True})).json["for_new"] is True
+    edited = (await root.patch(f"{PLANS}/free", {"for_new": True})).json
+    assert (edited["for_new"], edited["note"]) == (True, "")
+    shown = (await root.get(PLANS)).json["data"]
+    assert [(one["name"], one["for_new"]) for one in shown] == [("free", True), ("trial", False)]
+    made = (await root.post(ORGANISATIONS, {"name": "New"})).json
+    assert made["plan"] == "free"
+    assert len(await meters(api, made["id"], f"o:{made['id']}")) == 1
+    assert (await acme.admin.get("/api/v1/credits/balance")).json["tier"] is None
+    balance = (await root.get(f"/api/v1/credits/balance?organisation={made['id']}")).json
+    assert balance["tier"] == "free"
+    assert "-01T00:00:00Z" in balance["last_reset"]
+    await root.patch(f"{PLANS}/free", {"for_new": False})
+    assert (await root.post(ORGANISATIONS, {"name": "Newer"})).json["plan"] is None
+
+
+async def test_an_organisation_that_is_not_there_has_no_lists(api: Stage, acme: Acme) -> None:
+    nowhere = f"{ORGANISATIONS}/{uuid.uuid4()}"
+    for caller in (api.at_home, acme.admin):
+        for name in ("limits", "limit-events", "teams"):
+            reply = await caller.get(f"{nowhere}/{name}")
+            assert (reply.status, reply.code) == (404, "not_found")
+
+
+async def test_a_refusal_of_a_field_says_why_in_our_words(api: Stage, acme: Acme) -> None:
+    given = {**CALLS, "level": "organisation", "window": "day", "seconds": 5}
+    reply = await acme.admin.post(acme.limits, given)
+    assert reply.status == 422
+    assert "Value error" not in reply.message
+    path = f"{ORGANISATIONS}/{acme.id}"
+    for budget in ("9000000001", "9999999999.999999"):
+        reply = await api.at_home.patch(path, {"budget": budget})
+        assert (reply.status, reply.json["error"]["param"]) == (422, "budget")
+        assert "at most 9000000000 credits" in reply.message
+    assert (await api.at_home.patch(path, {"budget": "9000000000"})).status == 200
 
 
 async def test_a_key_is_made_with_its_limits(api: Stage, acme: Acme) -> None:

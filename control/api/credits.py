@@ -1,8 +1,9 @@
 """Credits: given to an organisation or to a member of it, their balance, every movement of them."""
 
 import base64
+import time
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -33,6 +34,8 @@ from control.errors import Conflict, GrantTooHigh, Invalid, NotFound, RoleMissin
 from control.money import UCR_PER_CREDIT
 from control.state import state_of
 from plugins.access import Caller
+from proxy import windows
+from proxy.meters import Window
 from proxy.pricing import credits_text
 
 router = APIRouter(tags=["credits"])
@@ -60,8 +63,8 @@ class Granted(Output):
 
 
 class Balance(Output):
-    """Of an organisation, and of one member of it; without plans there is neither a tier nor a
-    reset."""
+    """Of an organisation, and of one member of it. `tier` is its plan; `last_reset` is when the
+    newest window of that plan began, where it has one of the calendar."""
 
     organisation: UUID
     tier: str | None = None
@@ -138,8 +141,10 @@ async def balance(
         chosen, person = await readable(conn, caller, organisation), user or caller.person
         if user is not None:
             await require_member(conn, chosen, user)
-        row = await conn.fetchrow(sql.load()["credits_of"], chosen, person)
-    return Balance.model_validate({**dict(row or {}), "organisation": chosen, "user": person})
+        row = dict(await conn.fetchrow(sql.load()["credits_of"], chosen, person) or {})
+        reset = await _last_reset(conn, row.get("tier"))
+    named = {"organisation": chosen, "user": person, "last_reset": reset}
+    return Balance.model_validate({**row, **named})
 
 
 @router.get("/api/v1/credits/transactions")
@@ -160,6 +165,17 @@ async def transactions(
         rows = await conn.fetch(sql.load()["transaction_page"], *page)
     more = _cursor(rows[limit - 1]) if len(rows) > limit else None
     return Page(data=[_transaction(row) for row in rows[:limit]], next=more)
+
+
+async def _last_reset(conn: Connection, plan: str | None) -> datetime | None:
+    if plan is None:
+        return None
+    now_ms, begun = int(time.time() * 1000), list[int]()
+    for rule in await conn.fetch(sql.load()["limit_of_subject"], None, "plan", plan):
+        if rule["window_kind"] not in ("none", "rolling"):
+            window = Window(rule["window_kind"], zone=rule["zone"], anchor=rule["anchor"] or 1)
+            begun.append(windows.span(window, now_ms)[0])
+    return datetime.fromtimestamp(max(begun) // 1000, UTC) if begun else None
 
 
 async def readable(conn: Connection, caller: Caller, organisation: UUID | None) -> UUID:

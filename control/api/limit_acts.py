@@ -19,7 +19,7 @@ from control.api.limit_shapes import (
 )
 from control.api.write import Change, Done
 from control.auth import require_above, scope
-from control.database import Connection
+from control.database import Connection, Pool
 from control.errors import Conflict, GrantTooHigh, Invalid, NotFound, RoleMissing
 from plugins.access import Caller
 
@@ -32,6 +32,12 @@ def missing() -> NotFound:
 
 def require_seen(caller: Caller, organisation: UUID) -> None:
     if scope(caller) not in (None, organisation):
+        raise _no_organisation()
+
+
+async def require_there(conn: Connection | Pool, caller: Caller, organisation: UUID) -> None:
+    """The organisation is there, and the caller may see it."""
+    if await conn.fetchrow(sql.load()["organisation_show"], organisation, scope(caller)) is None:
         raise _no_organisation()
 
 

@@ -42,7 +42,7 @@ async def list_limits(
     cursor: Number = 0,
 ) -> Page[LimitListed]:
     """Every limit of an organisation, with those of its plan."""
-    limit_acts.require_seen(caller, organisation)
+    await limit_acts.require_there(state_of(request).pool, caller, organisation)
     where = (organisation, None, level, subject, cursor, limit + 1)
     rows = await state_of(request).pool.fetch(sql.load()["limit_list"], *where)
     more = str(rows[limit - 1]["id"]) if len(rows) > limit else None
@@ -59,7 +59,7 @@ async def list_limit_events(
     cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
 ) -> Page[LimitEvent]:
     """When use came near a limit (`warn_at`), newest first."""
-    limit_acts.require_seen(caller, organisation)
+    await limit_acts.require_there(state_of(request).pool, caller, organisation)
     rows = await state_of(request).pool.fetch(
         sql.load()["limit_event_list"], organisation, cursor, limit + 1
     )

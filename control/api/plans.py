@@ -41,7 +41,10 @@ class NewPlan(Input):
 
 
 class PlanEdit(Input):
-    note: Note
+    """Fields that are not sent stay as they are. At most one plan is for new organisations."""
+
+    note: Note | None = None
+    for_new: bool | None = None
 
 
 class Plan(Output):
@@ -49,6 +52,7 @@ class Plan(Output):
     note: str
     organisations: int
     limits: int
+    for_new: bool  # new organisations are made with it
     created_at: datetime
 
 
@@ -81,9 +85,18 @@ async def create_plan(request: Request, caller: PlatformAdmin, given: NewPlan) -
 async def edit_plan(
     request: Request, caller: PlatformAdmin, plan: Slug, given: PlanEdit
 ) -> Response:
+    """Its note, and whether new organisations are made with it; then another one is not."""
+
     async def effect(conn: Connection) -> Done:
         await _lock(conn, plan)
-        await conn.execute(sql.load()["plan_edit"], plan, given.note)
+        query = sql.load()
+        if given.for_new:
+            await conn.execute(query["plan_not_for_new"], plan)
+        try:
+            async with conn.transaction():
+                await conn.execute(query["plan_edit"], plan, given.note, given.for_new)
+        except asyncpg.UniqueViolationError:
+            raise Conflict(why="Another plan was made that of new organisations now.") from None
         return Done(await _shown(conn, plan))
 
     act = Act("plan.edit", f"plan:{plan}", None, given.model_dump())

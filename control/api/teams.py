@@ -60,7 +60,7 @@ async def list_teams(
     limit: Limit = PAGE_DEFAULT,
     cursor: Annotated[UUID | None, Query()] = None,
 ) -> Page[Team]:
-    limit_acts.require_seen(caller, organisation)
+    await limit_acts.require_there(state_of(request).pool, caller, organisation)
     rows = await state_of(request).pool.fetch(
         sql.load()["team_list"], organisation, None, cursor, limit + 1
     )
@@ -131,7 +131,7 @@ async def list_team_members(
     cursor: Annotated[str | None, Query(max_length=320)] = None,
 ) -> Page[TeamMember]:
     """By e-mail."""
-    limit_acts.require_seen(caller, organisation)
+    await limit_acts.require_there(state_of(request).pool, caller, organisation)
     async with state_of(request).pool.acquire() as conn:
         await limit_acts.team(conn, organisation, team)
         rows = await conn.fetch(sql.load()["team_members"], organisation, team, cursor, limit + 1)

@@ -13,12 +13,13 @@ from control import sql
 from control.database import Connection
 from proxy.pricing import AMOUNT_MAX_UCR
 
-# What each kind of inflow is taken from, on our side of the books.
+# What each kind of movement is taken from, or goes to, on our side of the books.
 HOUSE = {
     "grant": "promo",
     "purchase": "adjustment",
     "refund": "adjustment",
     "adjustment": "adjustment",
+    "expiry": "promo",
 }
 
 
@@ -79,7 +80,7 @@ async def grant(
     made = await conn.fetchval(query["transfer_add"], id, house, pool, amount, code, ref, actor)
     if made is None:
         before = await conn.fetchrow(query["transfer_get"], id)
-        if before is not None and before["amount"] != amount:
+        if before is not None and (before["amount"], before["owner"]) != (amount, owner):
             raise LedgerError(
                 f"{ref!r} was booked before with another amount; give it another ref."
             )
@@ -90,7 +91,7 @@ async def grant(
 
 
 async def post(conn: Connection, debit: int, credit: int, amount: int) -> None:
-    """Moves the totals of two accounts; the credited one is a pool."""
+    """Moves the totals of two accounts. No pool holds more than an amount can be."""
     query = sql.load()
     first, second = sorted(((credit, 0, amount), (debit, amount, 0)))
     await conn.fetch(query["account_lock"], [first[0], second[0]])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from control.cli.client import Api, api
+from control.cli.client import Answer, Api, api
 from control.cli.lookup import organisation_id, some_organisation, user
 from control.cli.output import Json, show_json, show_page, show_rows
 
@@ -57,11 +57,8 @@ def grant(
     here = api()
     path = f"/api/v1/admin/organisations/{some_organisation(here, organisation)}/credits"
     whose = user(here, member)["id"] if member else None
-    made = here.post(path, {"amount": amount, "reason": reason, "ref": ref, "user": whose})
-    if json:
-        show_json(made)
-    else:
-        show_rows(made, {"amount": "amount", "balance": "balance", "ref": "ref"})
+    wanted = {"amount": amount, "reason": reason, "ref": ref, "user": whose}
+    _show_given(here.post(path, wanted), json)
 
 
 @app.command(
@@ -101,6 +98,40 @@ def move(
     show_rows({**made, **left}, shown)
 
 
+@app.command(
+    epilog='Example: opscenter credits adjust Acme --amount -5 --reason "counted twice"\n\n'
+    'Example: opscenter credits adjust Acme --amount -250 --expiry --reason "trial ended"'
+)
+def adjust(
+    organisation: Annotated[str, typer.Argument(help="Name or id.")],
+    amount: Annotated[str, typer.Option(help="Credits; with a minus they are taken.")],
+    reason: Reason,
+    expiry: Annotated[bool, typer.Option("--expiry", help="They are taken as expired.")] = False,
+    member: Annotated[str | None, typer.Option(help="E-mail or id: of this one's own.")] = None,
+    ref: Ref = None,
+    json: Json = False,
+) -> None:
+    """Add or take credits; of those that running requests hold none can be taken."""
+    here = api()
+    path = f"/api/v1/admin/organisations/{some_organisation(here, organisation)}/credits"
+    wanted: dict[str, object] = {"amount": amount, "reason": reason, "ref": ref}
+    wanted |= {"kind": "expiry" if expiry else "adjustment"}
+    wanted |= {"user": user(here, member)["id"] if member else None}
+    _show_given(here.post(path + "/adjustments", wanted), json)
+
+
+@app.command(epilog='Example: opscenter credits refund 0193a1b2-... --reason "bad answer"')
+def refund(
+    request: Annotated[str, typer.Argument(help="The request's id, as in `opscenter usage`.")],
+    reason: Reason,
+    amount: Annotated[str | None, typer.Option(help="A part of its cost; else all.")] = None,
+    json: Json = False,
+) -> None:
+    """Give back what a request has cost to the credits that paid it, once."""
+    wanted = {"request": request, "amount": amount, "reason": reason}
+    _show_given(api().post("/api/v1/admin/credits/refunds", wanted), json)
+
+
 @app.command(epilog="Example: opscenter credits balance --org Acme --member ann@example.com")
 def balance(
     organisation: Organisation = None,
@@ -136,6 +167,11 @@ def transactions(
         cursor=cursor,
     )
     show_page(page, json, TRANSACTIONS, "No credits have moved yet.")
+
+
+def _show_given(made: Answer, as_json: bool) -> None:
+    columns = {name: name for name in ("amount", "balance", "ref")}
+    show_json(made) if as_json else show_rows(made, columns)
 
 
 def _place(here: Api, organisation: str, member: str | None) -> dict[str, object]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control.cli.client import Answer, api, part
-from control.cli.output import Json, say, show_json, show_rows, show_table
+from control.cli.output import Json, Misused, say, show_json, show_rows, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Plans: limits that many organisations have.")
 
@@ -14,6 +14,7 @@ COLUMNS = {
     "name": "name",
     "limits": "limits",
     "organisations": "organisations",
+    "for new ones": "for_new",
     "note": "note",
     "created": "created_at",
 }
@@ -43,14 +44,28 @@ def list_(json: Json = False) -> None:
     show_table(page["data"], COLUMNS, empty)
 
 
-@app.command(epilog='Example: opscenter plan edit starter --note "For small teams"')
+@app.command(
+    epilog='Example: opscenter plan edit starter --note "For small teams"\n\n'
+    "Example: opscenter plan edit free --for-new"
+)
 def edit(
     name: Which,
-    note: Annotated[str, typer.Option(help="What it is for.")],
+    note: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    for_new: Annotated[
+        bool | None,
+        typer.Option(
+            "--for-new/--not-for-new", help="New organisations are made with it, and no other."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Change the note of a plan; its limits with `opscenter limit edit --plan`."""
-    _show(api().patch(f"{PATH}/{part(name)}", {"note": note}), json)
+    """Change the note of a plan, or whose it is at first; its limits with `opscenter limit edit
+    --plan`."""
+    given = {"note": note, "for_new": for_new}
+    wanted = {field: value for field, value in given.items() if value is not None}
+    if not wanted:
+        raise Misused("Say what to change, such as --for-new.")
+    _show(api().patch(f"{PATH}/{part(name)}", wanted), json)
 
 
 @app.command(epilog="Example: opscenter plan remove starter")

@@ -8,8 +8,8 @@ SELECT pg_advisory_xact_lock(hashtext('opscenter.setup'))
 SELECT id FROM organisation LIMIT 1
 
 -- name: organisation_add
-INSERT INTO organisation (id, name, shard, platform, parallel_max)
-VALUES ($1, $2, nextval('organisation_birth') % 64, $3, $4)
+INSERT INTO organisation (id, name, shard, platform, parallel_max, plan)
+VALUES ($1, $2, nextval('organisation_birth') % 64, $3, $4, $5)
 RETURNING id, shard
 
 -- name: person_add

@@ -70,7 +70,7 @@ LIMIT $5
 
 -- name: credits_of
 -- Of an organisation, and of a person in it.
-SELECT coalesce(p.credits - p.debits, 0) AS remaining,
+SELECT coalesce(p.credits - p.debits, 0) AS remaining, o.plan AS tier,
        (SELECT coalesce(sum(a.budget_ucr), 0) FROM membership a WHERE a.organisation = o.id) AS allocated,
        m.budget_ucr AS allocation, CASE WHEN m.budget_ucr IS NOT NULL THEN coalesce(u.used, 0) END AS allocation_used,
        CASE WHEN m.person IS NOT NULL THEN coalesce(w.credits - w.debits, 0) END AS own

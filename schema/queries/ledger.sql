@@ -47,6 +47,14 @@ RETURNING id
 -- name: transfer_get
 SELECT t.amount, t.code, t.ref, a.owner FROM transfer t JOIN account a ON a.id = t.credit WHERE t.id = $1
 
+-- name: refund_of
+-- What a request has cost with its correction, and the pool that paid.
+SELECT sum(CASE WHEN a.id = u.debit THEN u.cost ELSE -u.cost END)::bigint AS cost, a.owner
+FROM usage_event u JOIN account a ON a.id IN (u.debit, u.credit) AND a.kind = 'pool'
+WHERE u.rid = $1
+GROUP BY a.owner
+HAVING sum(CASE WHEN a.id = u.debit THEN u.cost ELSE -u.cost END) > 0
+
 -- name: outflow_lock
 -- Held from before the reservation until the commit: while it is held, nobody gives the credits back.
 SELECT pg_advisory_xact_lock(hashtextextended('opscenter.outflow ' || $1, 0))

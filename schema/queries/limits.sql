@@ -134,7 +134,7 @@ SELECT name FROM plan WHERE name = $1 FOR NO KEY UPDATE
 SELECT name FROM plan WHERE name = $1 FOR SHARE
 
 -- name: plan_list
-SELECT p.name, p.note, p.created_at,
+SELECT p.name, p.note, p.for_new, p.created_at,
        (SELECT count(*) FROM organisation o WHERE o.plan = p.name)::int AS organisations,
        (SELECT count(*) FROM limit_rule l WHERE l.level = 'plan' AND l.subject = p.name)::int AS limits
 FROM plan p WHERE ($1::text IS NULL OR p.name = $1)
@@ -147,7 +147,14 @@ SELECT count(*) FROM plan
 INSERT INTO plan (name, note) VALUES ($1, $2)
 
 -- name: plan_edit
-UPDATE plan SET note = $2 WHERE name = $1
+UPDATE plan SET note = coalesce($2, note), for_new = coalesce($3, for_new) WHERE name = $1
+
+-- name: plan_for_new
+-- The one that organisations are made with, if any.
+SELECT name FROM plan WHERE for_new FOR SHARE
+
+-- name: plan_not_for_new
+UPDATE plan SET for_new = false WHERE for_new AND name <> $1
 
 -- name: plan_remove
 DELETE FROM plan WHERE name = $1
