@@ -14,7 +14,7 @@ import asyncpg
 import uvloop
 from fastapi import APIRouter
 
-from control import migrate, sql
+from control import migrate, tidy
 from control.app import CORE, Swap, create_app
 from control.books.publish import Publisher
 from control.catalogue.keep import keep_catalogue
@@ -36,7 +36,6 @@ from control.token_keys import TokenKeys
 log = logging.getLogger("opscenter.control.main")
 
 SNAPSHOT_EVERY_S = 1.0
-TIDY_EVERY_S = 600.0
 RETRY_PAUSE_S = 0.2
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -64,7 +63,7 @@ async def serve(settings: ControlSettings, stop: asyncio.Event | None = None) ->
         async with opened(settings, secrets) as state, _plugged(state, secrets) as app:
             keepers = [
                 asyncio.create_task(keep_snapshot(state), name="keep-snapshot"),
-                asyncio.create_task(keep_tidy(state), name="keep-tidy"),
+                asyncio.create_task(tidy.keep(state.pool), name="keep-tidy"),
                 asyncio.create_task(state.idp.keep(), name="keep-idp"),
                 asyncio.create_task(keep_catalogue(state), name="keep-catalogue"),
             ]
@@ -151,24 +150,6 @@ async def _plugged(state: State, secrets: Secrets) -> AsyncIterator[Swap]:
         yield current
     finally:
         await lifecycle.stop()
-
-
-async def keep_tidy(state: State) -> None:
-    """Takes away what has run out: sign-ins, answers kept for repetitions, warnings and jobs."""
-    query = sql.load()
-    while True:
-        try:
-            await state.pool.execute(query["session_prune"])
-            await state.pool.execute(query["sign_in_prune"])
-            await state.pool.execute(query["token_key_prune"])
-            await state.pool.execute(query["idempotency_prune"])
-            await state.pool.execute(query["limit_event_prune"])
-            await state.pool.execute(query["job_prune"])
-        except (asyncpg.PostgresError, *AWAY) as problem:
-            log.warning("tidying waits for PostgreSQL: %s", problem)
-        except Exception:
-            log.exception("tidying met what it does not know, and is tried again")
-        await asyncio.sleep(TIDY_EVERY_S)
 
 
 async def keep_snapshot(state: State) -> None:

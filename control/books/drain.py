@@ -15,6 +15,7 @@ import uvloop
 from control import sql
 from control.books import drift, rebuild
 from control.books.booking import Overtaken
+from control.books.forget import forget_gone
 from control.books.outflows import Outflows
 from control.books.publish import Publisher
 from control.books.pusher import Pusher
@@ -139,6 +140,7 @@ class Drain:
         for shard, at in enumerate(SHARD_KEYS):
             applied = int(await self.redis.command("HGET", at.meta, "adjseq") or 0)
             await self.pool.execute(sql.load()["outbox_redis_prune"], shard, applied)
+        await forget_gone(self.pool, self.redis)
         return HOUSEKEEPING_S
 
     async def _share(self, over: "_Over") -> None:

@@ -165,7 +165,39 @@ WHERE coalesce(u.shard, l.shard) = ANY($1::smallint[])
 INSERT INTO meter_use AS m (shard, owner, unit, window_start, used)
 SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
   AS u (shard, owner, unit, window_start, used) ORDER BY shard, owner, window_start
-ON CONFLICT (shard, owner, window_start) DO UPDATE SET used = m.used + excluded.used
+ON CONFLICT (shard, owner, window_start) DO UPDATE SET used = m.used + excluded.used, used_on = current_date
+
+-- name: meter_use_prune
+-- Counts without use for 100 days that no request can count on: of windows that are over, of end users and
+-- jobs that are forgotten, of limits that were taken away, of revoked keys.
+DELETE FROM meter_use d USING (
+  SELECT m.shard, m.owner, m.window_start FROM meter_use m
+  LEFT JOIN limit_rule l ON l.id = substring(m.owner FROM ':l([0-9]{1,18})$')::bigint
+  LEFT JOIN api_key k ON k.kid = split_part(m.owner, ':', 2) AND m.owner LIKE 'k:%'
+  WHERE m.used_on < current_date - 100
+    AND (m.window_start > 0 OR m.owner LIKE 'w:e:%' OR k.status = 'revoked'
+         OR (l.id IS NULL AND m.owner ~ ':l[0-9]{1,18}$')
+         OR (m.owner LIKE 'w:j:%' AND NOT EXISTS (
+           SELECT FROM job j
+           WHERE j.organisation::text = split_part(m.owner, ':', 3) AND j.id = split_part(m.owner, ':', 4))))
+  LIMIT $1 FOR UPDATE OF m SKIP LOCKED) p
+WHERE d.shard = p.shard AND d.owner = p.owner AND d.window_start = p.window_start
+RETURNING d.owner
+
+-- name: key_use_prune
+DELETE FROM key_use WHERE kid IN (
+  SELECT u.kid FROM key_use u LEFT JOIN api_key k ON k.kid = u.kid
+  WHERE u.used_at < now() - interval '100 days' AND k.status IS DISTINCT FROM 'active' AND k.status IS DISTINCT FROM 'blocked'
+  LIMIT $1)
+RETURNING kid
+
+-- name: limit_gone_list
+-- Whose last request has ended long ago.
+SELECT rule, shard, owner FROM limit_gone WHERE at < now() - interval '1 day' ORDER BY at LIMIT $1
+
+-- name: limit_gone_done
+DELETE FROM limit_gone g USING unnest($1::bigint[], $2::text[]) AS u (rule, owner)
+WHERE g.rule = u.rule AND g.owner = u.owner
 
 -- name: key_used
 -- Sign-ins count with their person, not as keys.
@@ -220,17 +252,25 @@ WHERE u.kind = 'settled' AND u.rid > $1
 ORDER BY u.rid LIMIT $2
 
 -- name: verify_meters
--- Counts against the rows that they were made of; a correction that gives back counts down.
+-- Counts against the rows that they were made of; a correction that gives back counts down. One that was
+-- forgotten (meter_use_prune) has no row, or one that began anew.
 WITH counted AS (
   SELECT u.shard, split_part(b.name, '@', 1) AS owner,
-         coalesce(nullif(split_part(b.name, '@', 3), ''), '0')::bigint AS window_start,
-         sum(CASE split_part(b.name, '@', 2) WHEN 'call' THEN u.calls WHEN 'tok' THEN u.counted_tokens
-             ELSE CASE WHEN a.kind = 'pool' THEN u.cost ELSE -u.cost END END) AS used
-  FROM usage_event u JOIN account a ON a.id = u.debit, unnest(u.budgets) AS b (name)
+         coalesce(nullif(split_part(b.name, '@', 3), ''), '0')::bigint AS window_start, u.at,
+         CASE split_part(b.name, '@', 2) WHEN 'call' THEN u.calls WHEN 'tok' THEN u.counted_tokens
+              ELSE CASE WHEN a.kind = 'pool' THEN u.cost ELSE -u.cost END END AS value
+  FROM usage_event u JOIN account a ON a.id = u.debit, unnest(u.budgets) AS b (name)),
+total AS (
+  SELECT c.shard, c.owner, c.window_start, max(c.at) FILTER (WHERE c.value <> 0) AS newest,
+         coalesce(sum(c.value) FILTER (WHERE m.owner IS NULL OR c.at >= m.begun_at), 0) AS used
+  FROM counted c
+  LEFT JOIN meter_use m ON m.shard = c.shard AND m.owner = c.owner AND m.window_start = c.window_start
   GROUP BY 1, 2, 3)
-SELECT coalesce(m.owner, c.owner) AS owner, coalesce(m.used, 0) AS used, coalesce(c.used, 0)::bigint AS counted
-FROM meter_use m FULL JOIN counted c ON c.shard = m.shard AND c.owner = m.owner AND c.window_start = m.window_start
-WHERE coalesce(m.used, 0) <> coalesce(c.used, 0)
+SELECT coalesce(m.owner, t.owner) AS owner, coalesce(m.used, 0) AS used, coalesce(t.used, 0)::bigint AS counted
+FROM meter_use m
+FULL JOIN total t ON t.shard = m.shard AND t.owner = m.owner AND t.window_start = m.window_start
+WHERE coalesce(m.used, 0) <> coalesce(t.used, 0)
+  AND (m.owner IS NOT NULL OR t.newest > now() - interval '99 days')
 LIMIT 100
 
 -- name: verify_orphans
