@@ -55,7 +55,7 @@ class Crowd:
 class Seen:
     """What callers were told."""
 
-    ids: dict[str, Crowd] = field(default_factory=dict)  # of requests that were served
+    ids: dict[str, Crowd] = field(default_factory=dict)  # of requests that were answered
     answers: Counter[str] = field(default_factory=Counter)
     refused_after: int = 0  # requests that were sent after the return
     late: int = 0  # of these, served
@@ -63,8 +63,8 @@ class Seen:
 
     def note(self, crowd: Crowd, answer: Answer, after: bool) -> None:
         self.answers[str(answer.status)] += 1
+        self.ids[answer.headers["x-ops-request-id"]] = crowd  # one that was cut is billed as well
         if answer.status == 200:
-            self.ids[answer.headers["x-ops-request-id"]] = crowd
             self.late += after
         elif answer.status == DEAD:
             self.refused_after += after
@@ -158,7 +158,7 @@ def judge(bills: Sequence[Bill], seen: Seen, revocations: int) -> list[str]:
     if begun_late:
         problems.append(f"{len(begun_late)} requests in the file began after the call returned")
     strange = sum(bill.request_id not in seen.ids for bill in bills)
-    if strange > seen.answers.total() - seen.answers["200"] - seen.answers[str(DEAD)]:
+    if strange > seen.answers.total() - len(seen.ids):  # those without an answer
         problems.append(f"{strange} requests in the file are nobody's")
     if len(bills) < seen.answers["200"]:
         problems.append(f"{seen.answers['200']} were served and {len(bills)} are in the file")

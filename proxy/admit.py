@@ -135,7 +135,7 @@ class Admission:
         return call, offer, hold_of(call, model, offer.price, self._settings), call.lowered_to
 
     async def levels(
-        self, caller: Caller, job: Job | None, client: str
+        self, caller: Caller, job: Job | None, client: str, end_user: str | None = None
     ) -> list[tuple[Meter, Level]]:
         """How full each meter of this caller is now: one trip, where he is known."""
         for _ in range(ADMIT_TRIES):
@@ -143,7 +143,7 @@ class Admission:
                 caller = await self.check(caller)
                 if problem := forbidden(caller.key, None, client, None):
                     raise problem
-            standing = caller.standings.of(None, self._now_ms, job and _named(job))
+            standing = caller.standings.of(None, self._now_ms, job and _named(job), end_user)
             versions = (caller.key.version, caller.organisation.version)
             try:
                 answer = await self._shards.levels(caller.key.shard, standing, versions)
@@ -166,7 +166,7 @@ class Admission:
         own = {(meter.owner, meter.name) for meter in ticket.standing.meters}
         ways = (0, ticket.standing.meters[ticket.payment.nth].way)
         try:
-            rows = await self.levels(ticket.caller, call.job, call.client)
+            rows = await self.levels(ticket.caller, call.job, call.client, call.end_user)
         except OpsError:  # what ends the stream is the limit, whatever came after it
             rows = []
         for meter, level in rows:

@@ -19,7 +19,7 @@ from proxy.errors import (
 )
 from proxy.flow import Flow
 from proxy.models import listing, one
-from proxy.request import credential, job_of
+from proxy.request import credential, end_user_of, job_of
 from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
@@ -98,11 +98,13 @@ class Door:
         await turn.answer(200, TEXT, _explained(request.path.removeprefix(errors.PAGES)))
 
     async def _limits(self, request: Request, turn: Turn) -> None:
-        """Every limit that applies to this key, and to the job that X-Job-Id names."""
+        """Every limit that applies to this key, to the job that X-Job-Id names and to the end user
+        that X-End-User does."""
         admission, headers = self.flow.admission, request.headers
         client = self._client(request)
         caller = await admission.identify(credential(headers), client)
-        levels = await admission.levels(caller, job_of(headers), client)
+        named = job_of(headers), client, end_user_of(headers)
+        levels = await admission.levels(caller, *named)
         body = orjson.dumps(limits.listing(levels))
         await turn.answer(200, [*JSON, (b"cache-control", b"no-store")], body)
 

@@ -220,5 +220,9 @@ def _end_user(fields: Fields) -> str | None:
         return None
     if not isinstance(user, str):
         raise FieldInvalid("user", name="user", why="it takes a text")
-    # no database takes this character in a text, and the ledger must be able to book the name
+    return bookable(user)
+
+
+def bookable(user: str) -> str | None:
+    """No database takes this character in a text, and the ledger must be able to book the name."""
     return user.replace("\0", "")[:END_USER_MAX] or None

@@ -20,7 +20,7 @@ from proxy.errors import (
     FieldInvalid,
     HeaderInvalid,
 )
-from proxy.fields import check_spelling, model_of
+from proxy.fields import bookable, check_spelling, model_of
 from proxy.meters import Job
 from proxy.served import Served
 from proxy.settings import Settings
@@ -137,6 +137,11 @@ def credential(headers: Mapping[bytes, bytes]) -> bytes | None:
         return named
     named = headers.get(b"x-api-key") if named is None else named
     return None if named is None else b"Bearer " + named
+
+
+def end_user_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """Whom `X-End-User` names where there is no body with the field `user`."""
+    return bookable(headers.get(b"x-end-user", b"").decode("utf-8", "replace"))
 
 
 def job_of(headers: Mapping[bytes, bytes]) -> Job | None:

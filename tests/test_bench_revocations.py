@@ -20,6 +20,7 @@ def told(*ids: str, refused: int = CALLERS) -> Seen:
     crowd = Crowd(b"", 0, returned_ms=RETURNED_MS)
     seen = Seen(ids=dict.fromkeys(ids, crowd), refused_after=refused)
     seen.answers.update({"200": len(ids), "401": refused})
+    seen.ids |= {request_id(): crowd for _ in range(refused)}
     return seen
 
 

@@ -153,6 +153,16 @@ async def test_each_end_user_has_a_limit_of_his_own(stage: DoorStage) -> None:
     assert await statuses(stage, 3) == [200] * 3  # nobody is named
     refused = (await ask(stage, user="ann")).json()["error"]["limit"]
     assert refused["of"] == "end_user"
+    for user, left in (("ann", 0), ("bob", 1), ("eve", 2)):
+        [row] = [one for one in await shown(stage, user) if one["of"] == "end_user"]
+        assert (row["limit"], row["left"]) == (2, left)
+    assert "end_user" not in {one["of"] for one in await shown(stage)}
+
+
+async def shown(stage: DoorStage, user: str = "") -> list[dict[str, Any]]:
+    headers = {"authorization": f"Bearer {stage.key}"} | ({"x-end-user": user} if user else {})
+    answer = await stage.http.get("/v1/me/limits", headers=headers)
+    return list(answer.json()["data"])
 
 
 async def test_a_limit_for_one_model_counts_its_requests_alone(stage: DoorStage) -> None:
