@@ -116,14 +116,16 @@ async def test_the_story_of_a_key(cli: Command) -> None:
     """Given a key with limits, they are edited, it is blocked, let in and given a new secret."""
     terms = ["--expires", "30d", "--models", "ops/*,ops/echo", "--allow-ip", "10.0.0.0/8"]
     terms += ["--parallel", "4", "--budget", "12.5", "--tag", "team=search", "--routes", "/v1/*"]
+    terms += ["--scope", "llm,usage:read"]
     made = (await cli("key", "create", "--name", "app", *terms, "--json")).json
     assert (made["models"], made["budget"]) == (["ops/*", "ops/echo"], "12.500000")
     assert (made["addresses"], made["tags"]) == (["10.0.0.0/8"], {"team": "search"})
     taken = ["--expires", "none", "--models", "none", "--allow-ip", "none", "--parallel", "none"]
-    taken += ["--budget", "none", "--tag", "none", "--routes", "none"]
+    taken += ["--budget", "none", "--tag", "none", "--routes", "none", "--scope", "none"]
     edited = (await cli("key", "edit", made["id"], "--name", "other", *taken, "--json")).json
     assert edited["name"] == "other"
-    assert not any(edited[name] for name in ("expires_at", "models", "budget", "tags", "routes"))
+    gone = ("expires_at", "models", "budget", "tags", "routes", "scopes")
+    assert (made["scopes"], any(edited[name] for name in gone)) == (["llm", "usage:read"], False)
     assert (await cli("key", "block", made["id"], "--json")).json["status"] == "blocked"
     assert (await cli("key", "unblock", made["id"], "--json")).json["status"] == "active"
     rotated = await cli("key", "rotate", made["id"], "--overlap", "1h")
@@ -227,6 +229,22 @@ async def test_the_story_of_credits_that_move(cli: Command) -> None:
     edit = ("key", "edit", made.json["id"], "--user", "ann@beta.test")
     edited = await cli(*edit, "--pay", "own,organisation", "--json")
     assert edited.json["pay"] == ["own", "organisation"]
+
+
+async def test_the_story_of_a_job_and_of_a_correction(cli: Command) -> None:
+    made = (await cli("job", "create", "run-7", "--max-cost", "250", "--json")).json
+    assert (made["max_cost"], made["status"]) == ("250.000000", "open")
+    assert "run-7" in (await cli("job", "list", "--org", "Platform")).out
+    other = await cli("job", "create", "run-7", "--max-cost", "251", "--org", "Platform")
+    assert (other.code, "250.000000" in other.err) == (1, True)
+    closed = (await cli("job", "close", "run-7", "--org", "Platform", "--json")).json
+    assert closed["status"] == "closed"
+    assert "closed" in (await cli("job", "show", "run-7")).out
+    why = ("--reason", "counted twice", "--json")
+    taken = (await cli("credits", "adjust", "Platform", "--amount", "-5", *why)).json
+    assert (taken["amount"], taken["balance"]) == ("-5.000000", "9995.000000")
+    refused = await cli("credits", "refund", closed["organisation"], *why)
+    assert (refused.code, "No charge" in refused.err) == (1, True)
 
 
 async def test_a_password_signs_in_elsewhere(cli: Command) -> None:
