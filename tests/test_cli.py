@@ -297,6 +297,28 @@ async def test_misuse_is_exit_code_2(cli: Command) -> None:
         assert (await cli(*words)).code == 2, words
 
 
+async def test_keys_of_providers_and_of_ones_own(cli: Command) -> None:
+    """Read from standard input, shown masked, warned of, tested; a test that fails ends with 1."""
+    secret = "sk-ant-api03-0123456789abcdef"
+    added = await cli("provider", "add", "openai", "--secret-stdin", given=secret)
+    assert (added.code, "api.openai.com" in added.out) == (0, True)
+    assert "LOOKS LIKE A KEY OF ANTHROPIC" in " ".join(added.err.split())
+    assert (await cli("provider", "disable", "openai", "--json")).json["enabled"] is False
+    await cli("provider", "add", "house", "http://127.0.0.1:1/v1", "--kind", "vllm")
+    tried = await cli("provider", "test", "house")
+    assert (tried.code, tried.out.split(":")[0]) == (1, "unreachable")
+    words = ("--base-url", "https://a.test/v1", "--model", "openai/gpt=mine")
+    own = await cli("byok", "add", "azure", *words, "--fallback", "--json", given=secret)
+    assert (own.json["models"], own.json["fallback"]) == ({"openai/gpt": "mine"}, True)
+    edited = await cli("byok", "edit", "azure", "--no-fallback", "--name", "work", "--json")
+    assert (edited.json["name"], edited.json["fallback"]) == ("work", False)
+    listed = await cli("byok", "list")
+    assert "…cdef" in listed.out
+    assert secret not in added.out + added.err + own.out + listed.out
+    assert (await cli("byok", "remove", "azure")).code == 0
+    assert (await cli("byok", "test", "azure")).code == 1
+
+
 async def test_providers_models_and_plugins(cli: Command) -> None:
     added = await cli(
         *("provider", "add", "acme", "https://api.acme.test/v1", "--secret-stdin"),

@@ -3,10 +3,12 @@
 import pytest
 
 from control.destinations import checked
+from control.machine.processes import only_for_proxies
 from control.providers import trial
 from control.providers.keys import warnings
 from control.providers.table import ALIASES, KINDS, kind_of
 from proxy.masks import BEGINNINGS, mask
+from proxy.providers.catalog import ADAPTERS
 from tests.house import ROOT
 
 KEYS = {
@@ -39,6 +41,29 @@ def test_the_page_tells_every_row() -> None:
         [line] = [line for line in page.splitlines() if line.startswith(f"| `{kind.name}` |")]
         told = (kind.base_url, kind.adapter, *kind.variables, *kind.prefixes[-1:])
         assert [one for one in told if one not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "adapter"),
+    [
+        ("ollama", "http://localhost:11434", "ollama"),
+        ("ollama", "http://localhost:11434/v1", "compatible"),
+        ("google", "https://generativelanguage.googleapis.com/v1beta", "gemini"),
+        ("google", "https://generativelanguage.googleapis.com/v1beta/openai", "compatible"),
+        ("openai", "https://gateway.test/v1", "openai"),
+    ],
+)
+def test_what_is_spoken_at_an_address(name: str, url: str, adapter: str) -> None:
+    assert KINDS[name].adapter_at(url) == adapter
+
+
+def test_proxies_are_started_without_keys_of_providers() -> None:
+    environ = {"PATH": "/bin", "OPENAI_API_KEY": "sk-x", "HF_TOKEN": "hf_x"}
+    assert only_for_proxies(environ) == {"PATH": "/bin"}
+
+
+def test_every_adapter_is_there() -> None:
+    assert {kind.adapter for kind in KINDS.values()} <= set(ADAPTERS)
 
 
 def test_other_names_lead_to_rows() -> None:
@@ -78,7 +103,7 @@ def test_a_key_that_looks_wrong_is_warned_of_and_never_refused(
 
 def test_where_keys_have_nothing_in_common_nothing_is_guessed() -> None:
     assert warnings(KINDS["mistral"], "a1B2" * 8) == []
-    assert warnings(KINDS["compatible"], "whatever") == []
+    assert warnings(KINDS["compatible"], "sk-" + "a1B2" * 8) == []
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ async def add_own_key(request: Request, caller: Developer, given: NewOwnKey) -> 
         raise Invalid("models", why="Name its models: what is called how at this address?")
     sealed = state.keys.seal(_sealed_for(organisation, person, kind), url, secret)
     id, said = uuid4(), warnings(kind, secret)
-    owner = (id, organisation, person, kind.name, given.name, spoken(kind.adapter), url)
+    owner = (id, organisation, person, kind.name, given.name, spoken(kind.adapter_at(url)), url)
     row = (*owner, dict(kind.quirks), given.models, sealed, last4(secret), given.fallback)
 
     async def effect(conn: Connection) -> Done:

@@ -74,9 +74,9 @@ async def add(
     adapter: str | None = None,
 ) -> Response:
     state = state_of(request)
-    speaks = spoken(adapter or kind.adapter)
     private = state.settings.private_providers
     url = address(kind, base_url, private=private, switch="PRIVATE_PROVIDERS")
+    speaks = spoken(adapter or kind.adapter_at(url))
     text = opened(secret) if secret is not None else ""
     said = warnings(kind, text) if text else []
     stored = (state.keys.seal(name, url, text), last4(text)) if text else (None, None)

@@ -10,6 +10,7 @@ from control.errors import Invalid
 from control.providers.table import KINDS, Kind
 
 SECRET_MAX = 4096
+UNKNOWN = ("compatible", "vllm", "ollama")
 MASKABLE_MIN = 16  # letters; of a shorter secret nothing is shown
 
 
@@ -30,13 +31,16 @@ def masked(last4: str | None) -> str | None:
 
 
 def warnings(kind: Kind, secret: str) -> list[str]:
-    """What a person should look at again before he relies on this key."""
+    """What a person should look at again before he relies on this key; of servers that anybody may
+    run nothing is known."""
+    if kind.name in UNKNOWN:
+        return []
     owner = _owner(secret)
     if owner is not None and owner[0].name != kind.name:
         other = owner[0].title
         return [
             f"THIS LOOKS LIKE A KEY OF {other.upper()} ({owner[1]}...), not of {kind.title}. "
-            f"It is stored; test it, and if it is refused, remove it: {kind.title} has seen it."
+            f"It is stored, and only a test decides; that shows it to {kind.title}."
         ]
     if owner is not None and owner[1] in kind.others:
         return [f"Keys of {kind.title} that begin with {owner[1]} serve no calls; test it."]

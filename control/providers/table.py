@@ -46,12 +46,22 @@ class Kind:
     def needs_key(self) -> bool:
         return self.auth != "none"
 
+    def adapter_at(self, url: str) -> str:
+        """Many serve OpenAI's dialect too, at a path of its own."""
+        return "compatible" if url.endswith(_OPENAI_BESIDE.get(self.name, ("-",))) else self.adapter
+
     @property
     def is_everywhere(self) -> bool:
         """One address for all its customers, and no host of one's own."""
         return bool(self.base_url) and self.base_url.startswith("https://")
 
 
+_OPENAI_BESIDE: Mapping[str, tuple[str, ...]] = {
+    "ollama": ("/v1",),
+    "ollama-cloud": ("/v1",),
+    "google": ("/openai",),
+    "cohere": ("/compatibility/v1",),
+}
 _KINDS = (
     Kind(
         "openai",
