@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
 from bench.upstream import FakeUpstream
@@ -15,6 +16,7 @@ from control.access import add_organisation
 from control.books.verify import verify
 from proxy.scripts import SHARD_KEYS
 from tests.door_stage import DoorStage, door
+from tests.http_stage import Peer, serving
 
 PLATFORM, OWN = "sk-platform-0123456789abcdef", "sk-own-0123456789abcdef"
 ACME = UUID(int=0xACE)
@@ -167,3 +169,37 @@ async def test_an_own_key_for_a_private_address_is_not_followed_there(
         assert answer.status_code == 503
         assert "may not lie" in answer.json()["error"]["message"]
         assert len(fake.requests) == 1
+
+
+async def test_nothing_crosses_over_in_either_direction(scene: Scene) -> None:
+    """The client's key, cookies and addresses stay here, the provider's headers there; a field of
+    the body that names an address is a field, and a redirect is an error."""
+    heads: list[bytes] = []
+    body = orjson.dumps({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    theirs = b"set-cookie: a=b\r\nopenai-organization: org-x\r\nx-request-id: theirs\r\n"
+    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + theirs
+    moved = b"HTTP/1.1 307 Moved\r\nlocation: http://127.0.0.1:1/v1\r\n" + theirs
+
+    async def script(peer: Peer) -> None:
+        for first in (ok, moved):
+            heads.append(b"".join(await peer.request()))
+            await peer.send(first + b"content-length: %d\r\n\r\n" % len(body) + body)
+        await peer.closed()
+
+    sent = {"cookie": "session=1", "openai-organization": "org-me", "x-forwarded-for": "8.8.8.8"}
+    named = {"base_url": "http://127.0.0.1:1", "api_base": "http://127.0.0.1:1", "api_key": "sk-x"}
+    async with serving(script) as server:
+        await bring(scene.stage, ACME, server.url.removesuffix("/chat"), "m")
+        asked = {**BODY, **named, "metadata": named}
+        answer = await scene.stage.chat(asked, key=scene.key, **sent)
+        assert answer.status_code == 200
+        redirected = await scene.stage.chat(BODY, key=scene.key)
+        assert (redirected.status_code, server.connections) == (502, 1)
+    head = heads[0].partition(b"\r\n\r\n")[0].decode().lower()
+    names = {line.partition(":")[0] for line in head.split("\r\n")[1:]}
+    ours = {"host", "content-type", "accept", "accept-encoding", "user-agent", "x-request-id"}
+    assert names == ours | {"authorization", "content-length"}
+    assert OWN in head
+    assert scene.key not in heads[0].decode()
+    assert not {"set-cookie", "openai-organization"} & set(answer.headers)
+    assert answer.headers["x-request-id"] != "theirs"
