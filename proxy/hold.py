@@ -34,10 +34,11 @@ def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
     are held whole: their output cannot be counted while it comes.
     """
     output = output_max(call, model)
-    tokens = likely_tokens(call, model, settings.output_assumed)
+    likely = likely_input(call, model)
+    tokens = likely + _likely_output(call, output, settings.output_assumed)
     if call.stream and not model.thinks:
         output = min(output, settings.slice_tokens)
-    return Hold(_worst(call, model, price, output), output, tokens, likely_input(call, model))
+    return Hold(_worst(call, model, price, output), output, tokens, likely)
 
 
 def more_ucr(ticket: Ticket, call: Call, tokens: int) -> int:
@@ -48,7 +49,8 @@ def more_ucr(ticket: Ticket, call: Call, tokens: int) -> int:
 
 def _worst(call: Call, model: Model, price: Price, output: int) -> int:
     into = input_max(call, model)
-    return worst_ucr(into, output, price.reached_by(into), units_max(call, price))
+    bound = price.reached_by(into) if price.tiers else price
+    return worst_ucr(into, output, bound, units_max(call, price))
 
 
 def lowered(
@@ -117,11 +119,10 @@ def output_max(call: Call, model: Model) -> int:
     return most if call.output_max is None else min(most, call.output_max)
 
 
-def likely_tokens(call: Call, model: Model, assumed: int) -> int:
-    """What a limit of tokens sets aside: what comes in as it usually counts, and all that may come
-    out, or where the client left that open what is assumed."""
-    most = output_max(call, model)
-    return likely_input(call, model) + (most if names_maximum(call) else min(most, assumed))
+def _likely_output(call: Call, most: int, assumed: int) -> int:
+    """What a limit of tokens sets aside for what comes out: all that may, or where the client left
+    that open what is assumed."""
+    return most if names_maximum(call) else min(most, assumed)
 
 
 def likely_input(call: Call, model: Model) -> int:
@@ -141,18 +142,16 @@ def input_max(call: Call, model: Model) -> int:
 def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
     """Images, audio and files may count for more tokens than they have bytes here, and what the
     provider has kept has none."""
-    if fields.get("previous_response_id") or fields.get("conversation"):
-        return True
-    for message in _messages(fields):
+    messages = fields.get("messages")
+    if messages is None:
+        if fields.get("previous_response_id") or fields.get("conversation"):
+            return True
+        messages = fields.get("input")
+    for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list) and not all(map(_is_text, content)):
             return True
     return False
-
-
-def _messages(fields: Mapping[str, Any]) -> list[Any]:
-    found = fields.get("messages") or fields.get("input")
-    return found if isinstance(found, list) else []
 
 
 def _is_text(part: Any) -> bool:

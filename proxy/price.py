@@ -5,7 +5,7 @@ Usage is disjoint counts by class: tokens that come in or go out, and things tha
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -102,6 +102,8 @@ class Price:
     charged: Rates = field(init=False, repr=False, compare=False)  # every class that has a rate
     dearest_in: int = field(init=False, repr=False)  # of all classes of that side, in all tiers
     dearest_out: int = field(init=False, repr=False)
+    is_plain: bool = field(init=False, repr=False, compare=False)  # nothing by request or by hour
+    covered: frozenset[str] = field(init=False, repr=False, compare=False)  # kinds of calls
     _tiered: tuple[Rates, ...] = field(init=False, repr=False, compare=False)
     _reached: tuple["Price", ...] = field(init=False, repr=False, compare=False)
 
@@ -111,6 +113,9 @@ class Price:
         object.__setattr__(self, "_tiered", tuple(charged(tier.rates) for tier in self.tiers))
         for name, side in (("dearest_in", "input"), ("dearest_out", "output")):
             object.__setattr__(self, name, _dearest(every, side))
+        names = frozenset().union(*every)
+        object.__setattr__(self, "is_plain", not names & {"requests", "seconds"})
+        object.__setattr__(self, "covered", _covered(every))
         lower = (
             Price(self.version, self.rates, self.factor_ppm, self.tiers[:count])
             for count in range(len(self.tiers))
@@ -120,10 +125,7 @@ class Price:
     def covers(self, kind: str) -> bool:
         """Whether all that such a call may use has a rate, and nothing is paid out. That all are 0
         is a price too; that there are none is not."""
-        every = [self.rates, *(tier.rates for tier in self.tiers)]
-        return all(map(_makes_sense, every)) and any(
-            all(needed <= set(rates) for rates in every) for needed in NEEDED[kind]
-        )
+        return kind in self.covered
 
     def reached_by(self, input_max: int) -> "Price":
         """Without the tiers that so many tokens in cannot get to: what a hold goes by."""
@@ -182,6 +184,13 @@ def unknown(names: Iterable[str]) -> list[str]:
 
 def _makes_sense(rates: Rates) -> bool:
     return bool(rates) and min(rates.values()) >= 0 and not unknown(rates)
+
+
+def _covered(every: Sequence[Rates]) -> frozenset[str]:
+    if not all(map(_makes_sense, every)):
+        return frozenset()
+    names = frozenset(every[0]).intersection(*every)
+    return frozenset(kind for kind in KINDS if any(needed <= names for needed in NEEDED[kind]))
 
 
 def _dearest(every: Iterable[Rates], side: str) -> int:

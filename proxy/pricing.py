@@ -19,6 +19,8 @@ def cost_ucr(counts: Mapping[str, int], price: Price) -> int:
         if rate is None:
             rate = stand_in(name, rates)
         total += count * rate
+    if price.is_plain:
+        return min(-(-total * price.factor_ppm // _SCALE), AMOUNT_MAX_UCR)
     if counts and "requests" not in counts:
         total += rates.get("requests", 0)  # usage that does not say how many is of one
     seconds = counts.get("seconds")
@@ -30,7 +32,10 @@ def worst_ucr(
 ) -> int:
     """The most that so many tokens in and out can cost, whatever classes and tier they turn out to
     be of, and so many of what is no token."""
-    total, by_hour = input_max * price.dearest_in + output_max * price.dearest_out, 0
+    total = input_max * price.dearest_in + output_max * price.dearest_out
+    if not units:
+        return min(-(-total * price.factor_ppm // _SCALE), AMOUNT_MAX_UCR)
+    by_hour = 0
     for name, count in units.items():
         part = count * max(rate_of(name, rates) for rates in price.every)
         total += part

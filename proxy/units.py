@@ -14,6 +14,7 @@ TOOL_CALLS_ASSUMED = (
 BYTES_PER_SECOND = 750  # of sound: the least that speech is packed into
 DOCUMENTS_PER_SEARCH = 100
 BYTES_PER_DOCUMENT = 500  # of longer ones each part counts as one
+ONE_REQUEST: Mapping[str, int] = {"requests": 1}
 #: Tools that the provider runs and charges for, by how their type begins.
 HOSTED = {
     "web_search": "web_searches",
@@ -25,12 +26,15 @@ HOSTED = {
 
 def units_max(call: Call, price: Price) -> Mapping[str, int]:
     """Refused where the provider would charge the platform for what has no price here."""
+    fields = call.fields
+    if call.kind == "chat" and "tools" not in fields and "web_search_options" not in fields:
+        return ONE_REQUEST if "requests" in price.rates else NOTHING  # as most calls are
     units = call.units or _OF_KIND[call.kind](call)
     if price.factor_ppm and call.kind in ("chat", "completions"):
         for name in units:
             if not has_rate(name, price.rates):
                 raise PriceUnknown("tools", model=call.model)
-    return {"requests": 1, **units} if "requests" in price.rates else units
+    return {**ONE_REQUEST, **units} if "requests" in price.rates else units
 
 
 def _hosted(call: Call) -> Mapping[str, int]:

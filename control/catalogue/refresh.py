@@ -14,6 +14,8 @@ from control.catalogue.fields import Listed, ListInvalid
 from control.catalogue.lists import first_path, next_path, read
 from control.database import Connection, Pool
 from control.fetch import FetchError, Fields, fetch
+from control.providers.table import kind_of
+from control.providers.trial import headers
 from proxy.keyfile import KeyFile
 
 log = logging.getLogger("opscenter.control.catalogue.refresh")
@@ -22,7 +24,6 @@ BYTES_MAX = 32 * 1024 * 1024  # of one page
 PAGES_MAX = 20  # of one list
 AT_ONE_TIME = 4  # providers
 SHAPES = {"anthropic": "anthropic", "gemini": "google", "cohere": "cohere", "ollama": "ollama"}
-ANTHROPIC_VERSION = "2023-06-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,11 @@ async def _list(row: asyncpg.Record, keys: KeyFile, tls: ssl.SSLContext) -> Sequ
     shape = SHAPES.get(row["adapter"], row["catalogue"])
     if shape in SHAPES.values() and row["adapter"] not in SHAPES:
         shape = "openai"  # the layer of theirs that is like OpenAI's
-    root, headers = _root(row["base_url"], shape), _headers(row, keys, shape)
+    root, said = _root(row["base_url"], shape), _headers(row, keys)
     found: list[Listed] = []
     path = first_path(shape)
     for _ in range(PAGES_MAX):
-        page = read(shape, await fetch(root + path, tls, BYTES_MAX, headers))
+        page = read(shape, await fetch(root + path, tls, BYTES_MAX, said))
         found += page.models
         if not page.more:
             return found
@@ -99,12 +100,8 @@ def _root(base_url: str, shape: str) -> str:
     return root + version
 
 
-def _headers(row: asyncpg.Record, keys: KeyFile, shape: str) -> Fields:
-    if not row["secret"]:
-        return [("anthropic-version", ANTHROPIC_VERSION)] if shape == "anthropic" else []
-    secret = keys.open(row["name"], row["base_url"], bytes(row["secret"]))
-    if shape == "anthropic":
-        return [("x-api-key", secret), ("anthropic-version", ANTHROPIC_VERSION)]
-    if shape == "google":
-        return [("x-goog-api-key", secret)]
-    return [("authorization", f"Bearer {secret}")]
+def _headers(row: asyncpg.Record, keys: KeyFile) -> Fields:
+    kind = kind_of(row["kind"])
+    if kind is None or not row["secret"]:
+        return []
+    return headers(kind.auth, keys.open(row["name"], row["base_url"], bytes(row["secret"])))

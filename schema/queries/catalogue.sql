@@ -154,11 +154,11 @@ UPDATE catalogue SET gone_at = now() WHERE provider = $1 AND gone_at IS NULL AND
 
 
 -- name: catalogue_providers
-SELECT name, catalogue, adapter, base_url, coalesce(secret, env_secret) AS secret FROM provider
+SELECT name, kind, catalogue, adapter, base_url, coalesce(secret, env_secret) AS secret FROM provider
 WHERE enabled AND catalogue IS NOT NULL AND ($1::text IS NULL OR name = $1) ORDER BY name
 
 -- name: catalogue_due
-SELECT v.name, v.catalogue, v.adapter, v.base_url, coalesce(v.secret, v.env_secret) AS secret FROM provider v
+SELECT v.name, v.kind, v.catalogue, v.adapter, v.base_url, coalesce(v.secret, v.env_secret) AS secret FROM provider v
 LEFT JOIN catalogue_source s ON s.name = 'list:' || v.catalogue
 WHERE v.enabled AND v.catalogue IS NOT NULL AND coalesce(v.secret, v.env_secret) IS NOT NULL
   AND coalesce(s.at, v.created_at) < now() - make_interval(hours => $1)
