@@ -8,26 +8,32 @@ from urllib.parse import unquote
 
 import orjson
 
-from proxy import errors, limits, route
+from proxy import errors, limits, quote, route
 from proxy.errors import (
     BodyEncoded,
     BodyTooLarge,
+    FieldInvalid,
     MethodNotAllowed,
     NotReady,
     OpsError,
     RouteNotFound,
 )
+from proxy.fields import model_of
 from proxy.flow import Flow
+from proxy.hold import allowed
 from proxy.models import listing, one
-from proxy.request import credential, end_user_of, job_of
+from proxy.request import credential, end_user_of, job_of, read_object
+from proxy.request import read as call_of
 from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
-from proxy.served import BY_PATH, Served
+from proxy.served import BY_PATH, SERVED, Served
 from proxy.types import Caller, Model, Snapshot
 
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
 LIMITS = "/v1/me/limits"
+ESTIMATES = ("/v1/estimate", "/api/v1/llm/estimate")
+RECKONED = "it only reckons; nothing is sent"
 JSON = ((b"content-type", b"application/json"),)
 TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
@@ -117,6 +123,26 @@ class Door:
             raise problem
         return caller
 
+    async def _estimate(self, request: Request, turn: Turn) -> None:
+        """What the same body would cost as a call; `kind` names another one than a conversation."""
+        caller, settings = await self._caller(request), self.flow.settings
+        fields = read_object(request.body, settings)
+        model = route.find(model_of(fields), self.flow.current.in_force())
+        if problem := forbidden(caller.key, None, self._client(request), model):
+            raise problem
+        served = _of_kind(fields.get("kind", "chat"))
+        if route.goes_by_own(model, caller):
+            found = quote.by_own_key(model, served.kind)
+        elif "estimated_tokens" in fields:
+            price = route.price_of(model)
+            found = quote.of_tokens(fields["estimated_tokens"], model, price)
+        else:
+            read = (served, "", request.path, request.body, settings, request.headers)
+            call, price = call_of(*read), route.price_of(model, served.kind)
+            call = allowed(call, model, price, settings.slice_tokens)
+            found = quote.of_call(call, model, price, settings)
+        await turn.answer(200, JSON, orjson.dumps(found))
+
     def _client(self, request: Request) -> str:
         """Its address; what it says of itself counts only where a proxy is trusted."""
         if not self._proxies:
@@ -169,6 +195,7 @@ ROUTES: Final[Mapping[str, Route]] = {
     for route in (
         *(Route(path, b"POST", served=served) for path, served in BY_PATH.items()),
         *(Route(path, b"GET", serve=serve, free=why) for path, serve, why in _ALONE),
+        *(Route(path, b"POST", serve=Door._estimate, free=RECKONED) for path in ESTIMATES),
     )
 }
 _BEGINNINGS: Final = tuple(path for path in ROUTES if path.endswith("/"))
@@ -182,6 +209,15 @@ def route_of(path: str) -> Route:
     if route is None:
         raise RouteNotFound
     return route
+
+
+def _of_kind(kind: object) -> Served:
+    """How a body of such a call is read, where it is no form."""
+    for served in SERVED:
+        if served.kind == kind and not served.form and not served.free:
+            return served
+    kinds = ", ".join(dict.fromkeys(one.kind for one in SERVED if not one.form))
+    raise FieldInvalid("kind", name="kind", why=f"it takes one of {kinds}")
 
 
 def _explained(code: str) -> bytes:
