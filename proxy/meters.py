@@ -57,7 +57,7 @@ class Payment:
 
     nth: int  # the pool among the meters
     pool: str  # its owner and meter
-    budgets: str  # of all budgets, by spaces, as the prelude of the scripts names them
+    budgets: str  # of all budgets, by spaces, as the scripts name them
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def admit_answer(reply: Reply) -> Admission:
 
 
 def admitted(reply: Reply) -> Admitted:
-    return Admitted(int(reply[1]), tuple(map(int, reply[2:])))
+    return Admitted(int(reply[1]), tuple(reply[2:]))
 
 
 def level_of(limit: bytes, used: bytes, held: bytes, left: bytes, room: bytes) -> Level:

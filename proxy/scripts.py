@@ -1,8 +1,9 @@
-"""The Lua scripts by name, each behind the shared prelude, and the names of keys in Redis.
+"""The Lua scripts by name, each behind what it shares with others, and the names of keys in Redis.
 
 A changed script has another SHA, so programs of two versions run side by side.
 """
 
+import re
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
@@ -42,13 +43,15 @@ class ShardKeys:
 
 
 def _load() -> dict[str, Script]:
-    prelude = (FOLDER / "prelude.lua").read_bytes()
+    shared = {path.stem: path.read_bytes() for path in FOLDER.glob("shared/*.lua")}
     scripts = {}
     for path in sorted(FOLDER.glob("*.lua")):
-        if path.stem != "prelude":
-            text = prelude + path.read_bytes()
-            sha = sha1(text, usedforsecurity=False).hexdigest().encode()
-            scripts[path.stem] = Script(path.stem, text, sha)
+        own = path.read_bytes()
+        needs = re.search(rb"^-- with: +(.*)$", own, re.MULTILINE)
+        names = ["prelude", *(needs[1].decode().split(", ") if needs else ())]
+        text = b"".join(shared[name] for name in names) + own
+        sha = sha1(text, usedforsecurity=False).hexdigest().encode()
+        scripts[path.stem] = Script(path.stem, text, sha)
     return scripts
 
 

@@ -131,7 +131,7 @@ def _plain_name(meter: Meter) -> str:
 
 
 def _name(meter: Meter, text: bytes) -> str:
-    """As the prelude of the scripts names what the ledger counts; rates and slots it does not."""
+    """As the scripts name what the ledger counts; rates and slots it does not."""
     if meter.unit in (POOL, "slot") or text.startswith(b"~"):
         return ""
     if meter.unit == "ucr" and not text:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from proxy.meters import Window
 
-PARTS = 60  # of a rolling window, as of the scripts' prelude
+PARTS = 60  # of a rolling window, as in the scripts
 NEVER_MS = 2**53
 
 

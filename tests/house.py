@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("proxy", "plugins", "control")
-LUA = sorted((ROOT / "proxy" / "lua").glob("*.lua"))
-SCRIPTS = [path for path in LUA if path.stem != "prelude"]
+LUA = sorted((ROOT / "proxy" / "lua").rglob("*.lua"))
+SCRIPTS = [path for path in LUA if path.parent.name == "lua"]
 
 
 def modules(*folders: str) -> list[Path]:

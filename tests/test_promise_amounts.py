@@ -43,7 +43,7 @@ calm = settings(
 
 # What the prelude takes an amount and a count for, by its own text.
 ASK = (
-    (FOLDER / "prelude.lua").read_bytes()
+    (FOLDER / "shared" / "prelude.lua").read_bytes()
     + b"""
 local a, c = amount(ARGV[1]), count(ARGV[1], 0)
 return { a and digits(a) or 'no', c and digits(c) or 'no', c and neg(ARGV[1]) or 'no' }

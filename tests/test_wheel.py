@@ -33,7 +33,7 @@ def test_the_wheel_holds_the_product_and_nothing_else(wheel: Path) -> None:
         names = set(archive.namelist())
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
-    assert {f"proxy/lua/{path.name}" for path in LUA} <= names
+    assert {path.relative_to(ROOT).as_posix() for path in LUA} <= names
     for path in (ROOT / "schema").rglob("*.sql"):
         assert f"control/schema/{path.relative_to(ROOT / 'schema').as_posix()}" in names
     assert [name for name in names if name.endswith((".pth", ".pyc"))] == []

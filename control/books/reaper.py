@@ -52,6 +52,6 @@ class Reaper:
 
 
 def _owners(hold: bytes) -> list[bytes]:
-    """The owners that a hold names, as prelude.lua writes them."""
+    """The owners that a hold names, as the scripts write them."""
     items = hold.split(b"|", 2)[1]
     return [item.split(b" ")[0] for item in items.split(b",") if item]

@@ -1,5 +1,6 @@
 -- adjust: changes that the ledger has made (grants, moves, refunds, corrections), in order.
 -- call:  Pusher (control/books/pusher.py)
+-- with:  holds, endings, ledger
 -- KEYS:  1 meta  2 hold  3 out  4.. owners
 -- ARGV:  1 generation  2 first seq  3 last seq, then per row: index of its owner in KEYS, field
 --        (x.b of a pool, x.u of a budget), delta, when its window began or 0, the reservation that

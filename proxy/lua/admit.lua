@@ -1,5 +1,6 @@
 -- admit: may this request run? Takes its hold on every meter, or takes nothing.
 -- call:  Shards.admit (proxy/shards.py)
+-- with:  holds, levels
 -- KEYS:  1 meta  2 hold  3 lease  4 usage  5 key record  6 organisation record  7.. further owners
 --        those that are made by being named stand last: an end user, a job, and the list of them
 -- ARGV:  1 rid  2 lease_ms  3 key version  4 organisation version  5 context  6 backlog_max
@@ -10,7 +11,7 @@
 --        | {KEY} revoked or expired | {ORG} suspended | {CLOCK, the server's time in ms}
 --        | {LIMIT, nth meter, left, limit, used, held, ms when there is room, the server's time} as of limits
 --        | {JOB, its ceiling} another one was set before | {CLOSED} job | {MANY} owners | {BAD, what}
--- layout: see prelude for holds; a pool is x.b balance, x.f floor, x.h held; a limit is x.l, x.u, x.h
+-- layout: see holds and levels
 
 local METER = 7 -- arguments of each
 
@@ -20,8 +21,20 @@ local rid, lease_ms, context, ceiling = ARGV[1], amount(ARGV[2]), ARGV[5], ARGV[
 local state = redis.call('HMGET', meta, 'gen', 'fenced')
 if not state[1] or state[2] then return { 'NOTREADY' } end
 
-local k = redis.call('HMGET', key, 'ver', 'st', 'exp')
-local o = redis.call('HMGET', org, 'ver', 'st')
+-- each owner is asked once, the records for themselves too
+local asked, first = { ['5'] = { 'ver', 'st', 'exp' }, ['6'] = { 'ver', 'st' } }, {}
+if (#ARGV - 10) % METER ~= 0 then return { 'BAD', 'arguments' } end
+for at = 11, #ARGV, METER do
+  local place, meter = ARGV[at], ARGV[at + 1]
+  if not KEYS[tonumber(place)] then return { 'BAD', meter } end
+  if not asked[place] then asked[place] = {} end
+  first[at] = ask(asked[place], meter, ARGV[at + 2], ARGV[at + 4])
+end
+local found = {}
+for place, fields in pairs(asked) do
+  found[place] = redis.call('HMGET', KEYS[tonumber(place)], unpack(fields))
+end
+local k, o = found['5'], found['6']
 if k[1] ~= ARGV[3] or o[1] ~= ARGV[4] then
   k = redis.call('HMGET', key, 'ver', 'st', 'body', 'digest', 'exp')
   o = redis.call('HMGET', org, 'ver', 'st', 'body')
@@ -32,7 +45,7 @@ if k[2] ~= 'active' then return { 'KEY' } end
 if k[3] and k[3] ~= '0' and not (now < (tonumber(k[3]) or 0)) then return { 'KEY' } end
 if o[2] ~= 'active' then return { 'ORG' } end
 local backlog_max, made, made_max = amount(ARGV[6]), amount(ARGV[8]), amount(ARGV[9])
-if not (lease_ms and backlog_max and made and made_max) or (#ARGV - 10) % METER ~= 0 then
+if not (lease_ms and backlog_max and made and made_max) then
   return { 'BAD', 'arguments' }
 end
 
@@ -62,34 +75,35 @@ for i = #KEYS - made, #KEYS - 1 do
 end
 
 -- ways of payment are tried in their order; one that a meter of it refuses pays nothing
-local reply, items, rolls, paying = { 'OK', '0' }, {}, {}, 0
+local reply, items, wants, paying = { 'OK', '0' }, {}, {}, 0
 local way, failed, refused, most = '0', nil, nil, 0
 for at = 11, #ARGV, METER do
-  local owner, meter, unit = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2]
-  local want, window, limit, of = amount(ARGV[at + 3]), ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  local place, meter, unit, want = ARGV[at], ARGV[at + 1], ARGV[at + 2], wants[ARGV[at + 3]]
+  if not want then
+    want = amount(ARGV[at + 3])
+    if not want then return { 'BAD', meter } end
+    wants[ARGV[at + 3]] = want
+  end
+  local window, limit, of = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
   local nth = (at - 11) / METER + 1
-  if not owner or not want then return { 'BAD', meter } end
   if of ~= '0' and (of == failed or (way ~= '0' and of ~= way)) then
-    reply[nth + 2] = '0'
+    reply[nth + 2] = 0
   else
     local from, to
     if window ~= '' then from, to = string.match(window, '^(%d+):(%d+)$') end
     if from and not before and not (tonumber(from) <= now and now < tonumber(to)) then return { 'CLOCK', digits(now) } end
-    local level = look(owner, meter, unit, window, limit, now)
+    local owner = KEYS[tonumber(place)]
+    local level = look(found[place], first[at], owner, meter, unit, window, limit, now)
     -- the positive form, because a NaN makes every comparison false; what costs nothing needs nothing
     local fits = level.left and (want == 0 or level.left - want >= 0)
     if before then fits, want = true, 0 end
     if fits then
-      reply[nth + 2] = digits((level.left or 0) - want)
-      local item = { owner = owner, meter = meter, unit = unit, held = ARGV[at + 3], limit = limit }
-      if level.from then
-        item.at, item.from = '@' .. level.from, level.from
-      elseif level.width then
-        item.at, item.part = '~' .. digits(level.width) .. ':' .. digits(level.part), level.part
-      end
-      if level.rolls then item.rolls = level end
+      reply[nth + 2] = (level.left or 0) - want
+      -- from here on it is what the hold says of this meter
+      level.held = ARGV[at + 3]
+      if limit ~= '' then level.named = limit end
       if of ~= '0' then way, paying = of, paying + 1 end
-      items[#items + 1] = item
+      items[#items + 1] = level
     else
       local room = level.width and level.left and room_at(owner, meter, level, want) or to or ''
       local left = level.left or 0
@@ -98,7 +112,7 @@ for at = 11, #ARGV, METER do
       -- where no way carries it, the one that has most left is told
       if not refused or left > most then refused, most = no, left end
       for _ = 1, paying do items[#items] = nil end
-      reply[nth + 2], failed, way, paying = '0', of, '0', 0
+      reply[nth + 2], failed, way, paying = 0, of, '0', 0
     end
   end
 end
@@ -125,8 +139,8 @@ for nth, life in ipairs(lives) do
   if passes(owner) then redis.call('ZADD', list, digits(now + life), owner) end
 end
 for _, item in ipairs(items) do
-  if item.rolls then roll(item.owner, item.meter, item.rolls) end
-  if item.limit ~= '' then redis.call('HSET', item.owner, item.meter .. '.l', item.limit) end
+  if item.rolls then roll(item) end
+  if item.named then redis.call('HSET', item.owner, item.meter .. '.l', item.named) end
   if item.part then
     rolled_by(item, item.held)
   else
@@ -137,6 +151,6 @@ for nth, life in ipairs(lives) do
   local owner = KEYS[#KEYS - made + nth - 1]
   if passes(owner) then redis.call('PEXPIRE', owner, digits(life)) end
 end
-redis.call('HSET', holds, rid, hold_text({ checkpoint = '0', items = items, context = context }))
+redis.call('HSET', holds, rid, hold_text('0', items, context))
 redis.call('ZADD', leases, digits(now + lease_ms), rid)
 return reply

@@ -1,5 +1,6 @@
 -- compare: what Redis says of counts, and what explains a difference to the ledger; changes nothing.
 -- call:  control/books/verify.py
+-- with:  holds, endings, ledger
 -- KEYS:  1 meta  2 hold  3 usage  4.. owners
 -- ARGV:  1 cursor of the ledger, then per count: index of its owner in KEYS, meter, unit, when its
 --        window began, or 0

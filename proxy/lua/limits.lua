@@ -1,5 +1,6 @@
 -- limits: how full are these meters now? changes nothing.
 -- call:  Shards.levels (proxy/shards.py)
+-- with:  holds, levels
 -- KEYS:  1 meta  2 key record  3 organisation record  4.. further owners
 -- ARGV:  1 key version  2 organisation version, then per meter: index of its owner in KEYS, meter, unit,
 --        window, limit, as of admit
@@ -29,7 +30,7 @@ for at = 3, #ARGV, 5 do
   if not owner then return { 'BAD', meter } end
   local from, to = string.match(window, '^(%d+):(%d+)$')
   if from and not (tonumber(from) <= now and now < tonumber(to)) then return { 'CLOCK', digits(now) } end
-  local level = look(owner, meter, unit, window, limit, now)
+  local level = look_at(owner, meter, unit, window, limit, now)
   local room = level.width and level.left and room_at(owner, meter, level, tonumber(level.limit)) or to or ''
   for _, value in ipairs({ level.limit, level.used or '0', level.held, digits(level.left or 0), room }) do
     reply[#reply + 1] = value

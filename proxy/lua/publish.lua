@@ -1,5 +1,6 @@
 -- publish: a record as the control plane has it; an older one never overwrites a newer.
 -- call:  Publisher (control/books/publish.py)
+-- with:  ledger
 -- KEYS:  1 record
 -- ARGV:  1 version, then field, value...
 -- reply: {OK} | {OLDER}

@@ -1,6 +1,7 @@
 -- reap: ends holds whose lease is over, because whoever held them is dead; costs what was noted, and
 -- gives calls and tokens back: whoever knows the truth tells it later.
 -- call:  Reaper (control/books/reaper.py), which has read what expired and names the owners
+-- with:  holds, endings
 -- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the holds
 -- ARGV:  rids
 -- reply: {OK, number ended} | {NOTREADY}

@@ -1,6 +1,7 @@
 -- release: gives back what was reserved for an outflow that the ledger does not have, or that is
 -- in the balance already.
 -- call:  Outflows (control/books/outflows.py), which knows that nobody is about to book it
+-- with:  holds, endings, ledger
 -- KEYS:  1 meta  2 hold  3 out  4 owner of the pool
 -- ARGV:  1 name of the reservation  2 adjseq, as it was when the ledger was asked
 -- reply: {OK} | {NOTREADY} | {OLDER} Redis has lost changes since | {BAD, what}

@@ -1,6 +1,7 @@
 -- renew: these requests still run; keeps their holds, notes what they have cost so far, and takes
 -- more for those that ask.
 -- call:  Shards.renew (proxy/shards.py)
+-- with:  holds, endings, levels
 -- KEYS:  1 meta  2 hold  3 lease  4.. owners of the holds, records among them
 -- ARGV:  1 lease_ms, then per request: rid, index of its key's record, of its organisation's,
 --        checkpoint, extra
@@ -31,7 +32,7 @@ end
 local function carries(hold, extra)
   for _, item in ipairs(hold.items) do
     if is_money(item) and not item.gone then
-      local left = look(item.owner, item.meter, item.unit, window_of(item), '', now).left
+      local left = look_at(item.owner, item.meter, item.unit, window_of(item), '', now).left
       if not (left and left - (taken[meter_name(item)] or 0) - extra >= 0) then return false end
     end
   end
@@ -72,8 +73,7 @@ for at = 2, #ARGV, 5 do
   reply[#reply + 1] = answer
   -- a refused request keeps its hold until it has settled
   if hold then
-    hold.checkpoint = checkpoint
-    kept[#kept + 1] = { rid, hold_text(hold), more, ARGV[at + 4] }
+    kept[#kept + 1] = { rid, hold_text(checkpoint, hold.items, hold.context), more, ARGV[at + 4] }
   end
 end
 

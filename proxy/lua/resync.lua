@@ -1,5 +1,6 @@
 -- resync: makes counts what the ledger says, and what has been spent since.
 -- call:  rebuild (control/books/rebuild.py), behind its fence
+-- with:  holds, endings, ledger
 -- KEYS:  1 meta  2 hold  3 usage  4.. owners
 -- ARGV:  1 cursor (entries after it are not in these figures)  2 outseq (outbox rows that are)
 --        3 fence, then per count: index of its owner in KEYS, meter, unit, figure (a pool's balance, a

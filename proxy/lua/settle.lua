@@ -1,5 +1,6 @@
 -- settle: the request has ended; gives back its hold, takes its cost, tells the ledger.
 -- call:  Shards.settle (proxy/shards.py)
+-- with:  holds, endings
 -- KEYS:  1 meta  2 hold  3 lease  4 tomb  5 usage  6.. owners of the hold
 -- ARGV:  1 rid  2 kind  3 cost_ucr  4 pool (owner:meter)  5 budgets (see name_of, by spaces)
 --        6 held_ucr  7 event  8 calls  9 tokens that count

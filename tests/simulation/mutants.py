@@ -67,7 +67,7 @@ SCRIPTED = [
         [
             (
                 "*",
-                "return string.match(text, '^-?%d+$') and tonumber(text)",
+                "return match(text, '^-?%d+$') and tonumber(text)",
                 "return tonumber(text)",
             ),
             ("admit", POSITIVE, "local fits = not (level.left and level.left - want < 0)"),
@@ -76,7 +76,10 @@ SCRIPTED = [
     Mutant("no zero case of neg", [("*", "if text == '0' then return text end", "")]),
     Mutant("no lease", [("admit", "redis.call('ZADD', leases, digits(now + lease_ms), rid)", "")]),
     Mutant("renew does not extend", [("renew", "redis.call('ZADD', leases, ends, row[1])", "")]),
-    Mutant("renew forgets the checkpoint", [("renew", "hold.checkpoint = checkpoint", "")]),
+    Mutant(
+        "renew forgets the checkpoint",
+        [("renew", "hold_text(checkpoint, hold.items", "hold_text(hold.checkpoint, hold.items")],
+    ),
     Mutant(
         "renew takes more and does not note it",
         [("renew", "item.held = digits(tonumber(item.held) + extra)", "")],
@@ -91,7 +94,7 @@ SCRIPTED = [
     ),
     Mutant(
         "owners need not be declared",
-        [("*", "if not owners[item.owner] then return false end", "")],
+        [("*", "if not owners[owner] then return false end", "")],
     ),
     Mutant(
         "amounts are not checked",
