@@ -88,7 +88,6 @@ class Admission:
                     caller.key.shard,
                     call.rid,
                     standing,
-                    (caller.key.version, caller.organisation.version),
                     amounts,
                     context,
                     call.job.ceiling_ucr if call.job else None,

@@ -13,7 +13,8 @@ from typing import Protocol
 import hiredis
 
 from proxy.address import Address
-from proxy.pipe import FORGOTTEN, Left, Pipe, RedisDown, Reply, Word, replied
+from proxy.packed import Packed, Word, words
+from proxy.pipe import FORGOTTEN, Left, Pipe, RedisDown, Reply, replied
 from proxy.scripts import Script
 from proxy.slots import SLOTS, UNSETTLED, key_of, masters, redirect, slot_of
 
@@ -70,36 +71,27 @@ class Cluster:
 
     # calls ------------------------------------------------------------------------------
 
-    def begin(
-        self, script: Script, keys: Sequence[bytes], args: Sequence[Word]
-    ) -> "asyncio.Future[Reply]":
-        return asyncio.ensure_future(self.run(script, keys, args))
+    def begin(self, call: Packed) -> "asyncio.Future[Reply]":
+        return asyncio.ensure_future(self.call(call))
 
     async def execute(self, *command: Word) -> Reply:
-        return await self._call(key_of(command), command, None, None)
+        packed = b"*%d\r\n" % len(command) + words(command)
+        return await self._call(key_of(command), packed, None, None)
 
-    async def run(
-        self,
-        script: Script,
-        keys: Sequence[bytes],
-        args: Sequence[Word],
-        left: Left | None = None,
-    ) -> Reply:
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Word]) -> Reply:
+        return await self.call(Packed.of(script, keys, args))
+
+    async def call(self, call: Packed, left: Left | None = None) -> Reply:
         """Runs a script where its first key lies; keys of several slots are refused there."""
-        command = (b"EVALSHA", script.sha, len(keys), *keys, *args)
-        return await self._call(keys[0] if keys else None, command, script, left)
+        return await self._call(call.key, call.by_sha(), call, left)
 
     async def _call(
-        self,
-        key: bytes | None,
-        command: tuple[Word, ...],
-        script: Script | None,
-        left: Left | None,
+        self, key: bytes | None, command: bytes, call: Packed | None, left: Left | None
     ) -> Reply:
         pipe = self._serving(key)
         until = asyncio.get_running_loop().time() + pipe.timeout_s
         try:
-            return await replied(pipe.send(*command, left=left), left)
+            return await replied(pipe.write(command, left), left)
         except RedisDown:
             self._wake.set()
             raise
@@ -107,29 +99,29 @@ class Cluster:
             problem = answer
         try:
             async with asyncio.timeout_at(until):
-                return await self._again(key, command, script, left, pipe, problem)
+                return await self._again(key, command, call, left, pipe, problem)
         except TimeoutError:
             raise RedisDown(f"the cluster did not settle in time: {problem}") from None
 
     async def _again(
         self,
         key: bytes | None,
-        command: tuple[Word, ...],
-        script: Script | None,
+        command: bytes,
+        call: Packed | None,
         left: Left | None,
         pipe: Pipe,
         problem: hiredis.ReplyError,
     ) -> Reply:
         """Follows what the servers say, as long as the deadline and TRIES_MAX allow."""
-        asking, pause = False, PAUSE_FIRST_S
+        asking, pause, texted = False, PAUSE_FIRST_S, False
         for _ in range(TRIES_MAX):
             said = str(problem)
             if to := redirect(said):
                 pipe, asking = await self._redirected(key, to.host, to.port, pipe), to.asking
                 if not asking:
                     self._learn(key, pipe)
-            elif script and said.startswith(FORGOTTEN) and command[0] == b"EVALSHA":
-                command = (b"EVAL", script.text, *command[2:])
+            elif call and said.startswith(FORGOTTEN) and not texted:
+                command, texted = call.by_text(), True
             elif said.startswith(UNSETTLED):
                 self._wake.set()
                 await asyncio.sleep(pause)
@@ -137,14 +129,14 @@ class Cluster:
             else:
                 break
             try:
-                send = pipe.ask if asking else pipe.send
-                return await replied(send(*command, left=left), left)
+                send = pipe.ask if asking else pipe.write
+                return await replied(send(command, left), left)
             except RedisDown:
                 self._wake.set()
                 raise
             except hiredis.ReplyError as answer:
                 problem = answer
-        raise pipe.refusal(script.name if script else "a command", problem)
+        raise pipe.refusal(call.script.name if call else "a command", problem)
 
     def _serving(self, key: bytes | None) -> Pipe:
         if key is None:
@@ -265,7 +257,8 @@ class Redis:
 
     def _serve(self, by: Pipe | Cluster) -> None:
         self._by = by
-        self.execute, self.begin, self.run = by.execute, by.begin, by.run
+        self.execute, self.run = by.execute, by.run
+        self.begin, self.call = by.begin, by.call
 
     @property
     def up(self) -> bool:

@@ -3,10 +3,10 @@ slice. Pure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import MaxCostExceeded
+from proxy.frozen import frozen
 from proxy.limits import row
 from proxy.meters import Level, Meter
 from proxy.pricing import credits_text, worst_ucr
@@ -21,7 +21,7 @@ SILENT = ("embeddings", "rerank", "moderation")  # kinds of calls that give out 
 TEXT = ("text", "refusal", "input_text", "output_text")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hold:
     amount_ucr: int
     output_tokens: int  # that it carries

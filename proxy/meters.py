@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 EACH_END_USER = b"e"
 UNKNOWN = -1  # a limit that lies beside the counts alone
@@ -60,6 +60,16 @@ class Payment:
     budgets: str  # of all budgets, by spaces, as the scripts name them
 
 
+class AdmitWords(NamedTuple):
+    """Of a call of `admit` all that requests of one standing share, in its order."""
+
+    length: int  # in words
+    keys: bytes
+    versions: bytes
+    named: bytes  # owners that the request names
+    meters: tuple[bytes, ...]  # between them stands the amount of each
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What a caller's requests count on, in the forms in which scripts and journal name it."""
@@ -71,6 +81,7 @@ class Standing:
     windows: tuple[bytes, ...]  # of each meter, as the scripts read them
     payments: Mapping[int, Payment]  # by way
     open_ms: range  # while all of its windows are open
+    admit: AdmitWords
     counting: tuple[int, ...] = ()  # the meters of requests and of tokens, which headers tell
     lives: tuple[int, ...] = ()  # ms, of the owners that exist because they were named
 

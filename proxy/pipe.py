@@ -16,13 +16,13 @@ import hiredis
 
 from proxy.address import Address, seeds
 from proxy.link import Left, Link, RedisDown, Reply
+from proxy.packed import Packed, Word
 from proxy.scripts import SCRIPTS, Script
 
 log = logging.getLogger("opscenter.proxy.pipe")
 
 __all__ = ["FORGOTTEN", "Left", "Pipe", "RedisDown", "Reply", "Word", "replied"]
 
-Word = bytes | int
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.5
 HEALTHY_AFTER_S = 1.0  # a connection that lived so long did not fail at its start
 TOLD_AGAIN_S = 10.0  # what Redis refuses is told once in this time
@@ -107,15 +107,17 @@ class Pipe:
             connection.fail()
         self._ready = []
 
-    def send(self, *command: Word, left: Left | None = None) -> "asyncio.Future[Reply]":
+    def send(self, *command: Word) -> "asyncio.Future[Reply]":
+        return self.write(_pack(command))
+
+    def write(self, command: bytes, left: Left | None = None) -> "asyncio.Future[Reply]":
         """Queues a command and returns its reply to come; raises RedisDown at once when down."""
         if not self._ready:
             raise RedisDown(f"Redis is not reachable: {self.problem}")
         connection = self._in_turn()
         if len(connection.waiting) >= self.backlog_max:
             raise RedisDown("too many commands wait for Redis")
-        deadline = connection.loop.time() + self.timeout_s
-        return connection.send(_pack(command), deadline, left)
+        return connection.send(command, connection.loop.time() + self.timeout_s, left)
 
     def _in_turn(self) -> Link:
         """The one that already has something to send now, so that it all leaves in one write; else
@@ -135,40 +137,32 @@ class Pipe:
         except hiredis.ReplyError as problem:
             raise self._refused("a command", problem) from None
 
-    def ask(self, *command: Word, left: Left | None = None) -> "asyncio.Future[Reply]":
+    def ask(self, command: bytes, left: Left | None = None) -> "asyncio.Future[Reply]":
         """Sends a command to a server that its slot is on the way to."""
         self.send(b"ASKING").add_done_callback(_forget)
         connection = self._ready[self._next]  # the same one, or it would not know
-        deadline = connection.loop.time() + self.timeout_s
-        return connection.send(_pack(command), deadline, left)
+        return connection.send(command, connection.loop.time() + self.timeout_s, left)
 
-    def begin(
-        self, script: Script, keys: Sequence[bytes], args: Sequence[Word]
-    ) -> "asyncio.Future[Reply]":
-        """A script's reply to come. What the server refuses is for `run`."""
-        return self.send(b"EVALSHA", script.sha, len(keys), *keys, *args)
+    def begin(self, call: Packed) -> "asyncio.Future[Reply]":
+        """A script's reply to come. What the server refuses is for `call`."""
+        return self.write(call.by_sha())
 
-    async def run(
-        self,
-        script: Script,
-        keys: Sequence[bytes],
-        args: Sequence[Word],
-        left: Left | None = None,
-    ) -> Reply:
+    async def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Word]) -> Reply:
+        return await self.call(Packed.of(script, keys, args))
+
+    async def call(self, call: Packed, left: Left | None = None) -> Reply:
         """Runs a script by its SHA; one that the server has forgotten is sent again. Where the
         caller is cancelled, what the script did is told to `left`.
         """
         try:
-            words = (script.sha, len(keys), *keys, *args)
-            return await replied(self.send(b"EVALSHA", *words, left=left), left)
+            return await replied(self.write(call.by_sha(), left), left)
         except hiredis.ReplyError as problem:
             if not str(problem).startswith(FORGOTTEN):
-                raise self._refused(script.name, problem) from None
+                raise self._refused(call.script.name, problem) from None
         try:
-            words = (script.text, len(keys), *keys, *args)
-            return await replied(self.send(b"EVAL", *words, left=left), left)
+            return await replied(self.write(call.by_text(), left), left)
         except hiredis.ReplyError as problem:
-            raise self._refused(script.name, problem) from None
+            raise self._refused(call.script.name, problem) from None
 
     def _refused(self, what: str, problem: hiredis.ReplyError) -> RedisDown:
         if str(problem).startswith("READONLY"):

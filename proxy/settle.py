@@ -170,7 +170,7 @@ class Settler:
         call = self._shards.settle(
             admitted.shard,
             rid,
-            admitted.owners.encode().split(),
+            admitted.owners,
             used.kind.encode(),
             used.cost,
             admitted.pool.encode(),

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import hiredis
 
 from proxy.cluster import Redis
-from proxy.meters import UNKNOWN, Level, Meter, Standing
+from proxy.meters import Level, Standing
+from proxy.packed import Packed, limit_if_named, number, settle_keys, word, words
 from proxy.pipe import RedisDown, Reply
 from proxy.replies import (
     Admission,
@@ -30,10 +31,7 @@ from proxy.scripts import DONE_PREFIX, REVOKED_KEY, SCRIPTS, SHARD_KEYS, SNAPSHO
 KEY_FIELDS = (b"ver", b"st", b"body", b"digest", b"exp")
 ADMIT, SETTLE, RENEW = SCRIPTS["admit"], SCRIPTS["settle"], SCRIPTS["renew"]
 LIMITS = SCRIPTS["limits"]
-
-
-OWNERS_NAMED_MAX = 100_000  # end users and jobs of one organisation that are remembered
-ADMIT_OWNERS_FROM, RENEW_OWNERS_FROM, LIMITS_OWNERS_FROM = 5, 4, 2  # places among KEYS
+RENEW_OWNERS_FROM, LIMITS_OWNERS_FROM = 4, 2  # places among KEYS
 
 
 class Shards:
@@ -42,14 +40,13 @@ class Shards:
     def __init__(self, pipe: Redis, lease_ms: int, backlog_max: int) -> None:
         self.pipe = pipe
         self.lease_ms = lease_ms
-        self.backlog_max = backlog_max
+        self._lease, self._backlog = number(lease_ms), number(backlog_max)
 
     async def admit(
         self,
         shard: int,
         rid: str,
         standing: Standing,
-        versions: tuple[int, int],
         amounts: Sequence[int],
         context: bytes,
         ceiling: int | None,
@@ -58,24 +55,19 @@ class Shards:
         """`ceiling` is that of the job, which is the last owner but one; `abandoned` hears of a
         hold whose caller was cancelled before he was told.
         """
-        at = SHARD_KEYS[shard]
-        limit = b"" if ceiling is None else b"%d" % ceiling
-        args: list[bytes | int] = [rid.encode(), self.lease_ms, *versions, context]
-        args += (self.backlog_max, limit, len(standing.lives), OWNERS_NAMED_MAX)
-        args.append(b" ".join(b"%d" % life for life in standing.lives))
-        for meter, place, window, amount in zip(
-            standing.meters, standing.places, standing.windows, amounts, strict=True
-        ):
-            named = _limit_if_named(standing, meter)
-            unit = meter.unit.encode()
-            args += (place + ADMIT_OWNERS_FROM, meter.name, unit, amount, window, named, meter.way)
-        keys = (at.meta, at.hold, at.lease, at.usage, *standing.owners)
+        said, limit = standing.admit, b"" if ceiling is None else ceiling
+        parts = [said.keys, word(rid.encode()), self._lease, said.versions, word(context)]
+        parts += (self._backlog, word(limit), said.named)
+        for between, amount in zip(said.meters, amounts, strict=False):
+            parts += (between, number(amount))
+        parts.append(said.meters[-1])
+        call = Packed(ADMIT, SHARD_KEYS[shard].meta, said.length, b"".join(parts))
 
         def left(reply: Reply) -> None:
             if reply[0] == b"OK":
                 abandoned(admitted(reply))
 
-        return admit_answer(await self.pipe.run(ADMIT, keys, args, left))
+        return admit_answer(await self.pipe.call(call, left))
 
     async def levels(
         self, shard: int, standing: Standing, versions: tuple[int, int]
@@ -87,8 +79,8 @@ class Shards:
             standing.meters, standing.places, standing.windows, strict=True
         ):
             place += LIMITS_OWNERS_FROM
-            unit, limit = meter.unit.encode(), _limit_if_named(standing, meter)
-            args += (place, meter.name, unit, window, limit)
+            limit = limit_if_named(meter, standing.owners, standing.lives)
+            args += (place, meter.name, meter.unit.encode(), window, limit)
         reply = await self.pipe.run(LIMITS, (at.meta, *standing.owners), args)
         if reply[0] == b"OK":
             return tuple(level_of(*reply[nth : nth + 5]) for nth in range(1, len(reply), 5))
@@ -100,7 +92,7 @@ class Shards:
         self,
         shard: int,
         rid: str,
-        owners: Sequence[bytes],
+        owners: str,
         kind: bytes,
         cost: int,
         pool: bytes,
@@ -110,10 +102,9 @@ class Shards:
         calls: int,
         tokens: int,
     ) -> "SettleCall":
-        at = SHARD_KEYS[shard]
-        keys = (at.meta, at.hold, at.lease, at.tomb, at.usage, *owners)
-        words = (rid.encode(), kind, cost, pool, budgets, held, event, calls, tokens)
-        return SettleCall(self.pipe, keys, words)
+        length, keys = settle_keys(shard, owners)
+        said = words((rid.encode(), kind, cost, pool, budgets, held, event, calls, tokens))
+        return SettleCall(self.pipe, Packed(SETTLE, SHARD_KEYS[shard].meta, length, keys + said))
 
     async def renew(self, shard: int, rows: Sequence[Renewal]) -> tuple[str, ...]:
         """Per row: OK, GONE, REVOKED or FUNDS."""
@@ -199,18 +190,18 @@ class SendAgain(Exception):
 class SettleCall:
     """A settlement that can be sent again: the second time it is answered DUP."""
 
-    __slots__ = ("args", "keys", "pipe")
+    __slots__ = ("call", "pipe")
 
-    def __init__(self, pipe: Redis, keys: Sequence[bytes], args: Sequence[bytes | int]) -> None:
-        self.pipe, self.keys, self.args = pipe, keys, args
+    def __init__(self, pipe: Redis, call: Packed) -> None:
+        self.pipe, self.call = pipe, call
 
     def begin(self) -> "asyncio.Future[Reply]":
         """The reply to come, for `read`."""
-        return self.pipe.begin(SETTLE, self.keys, self.args)
+        return self.pipe.begin(self.call)
 
     async def send_patiently(self) -> Reply:
         """With all that a refusal asks for."""
-        return await self.pipe.run(SETTLE, self.keys, self.args)
+        return await self.pipe.call(self.call)
 
     def read(self, reply: "asyncio.Future[Reply]") -> str:
         """`ok`, `late` or `again`; RedisDown when nobody can tell what happened."""
@@ -225,9 +216,3 @@ class SettleCall:
         if words[0] == b"DUP":
             return "again"
         raise RedisDown(f"settle answered {words_of(words)}")
-
-
-def _limit_if_named(standing: Standing, meter: Meter) -> bytes | int:
-    """The limit of an owner that a request names goes with it; of others it lies in Redis."""
-    named = standing.lives and meter.owner in standing.owners[-1 - len(standing.lives) : -1]
-    return meter.limit if named and meter.limit != UNKNOWN else b""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from hashlib import blake2b
 
-from proxy import rates, windows
+from proxy import packed, rates, windows
 from proxy.meters import EACH_END_USER, Job, Meter, Payment, Standing
 from proxy.scripts import SHARD_KEYS
 from proxy.types import Caller, Issuer, KeyRecord, OrganisationRecord
@@ -86,7 +86,8 @@ class Gathered:
     ) -> Standing:
         """The records come first, and last what is named with the list of such owners: the
         scripts find them by their place."""
-        at = SHARD_KEYS[self._key.shard]
+        shard, versions = self._key.shard, (self._key.version, self._organisation.version)
+        at = SHARD_KEYS[shard]
         records = [at.key(self._key.kid), at.organisation(self._organisation.id)]
         named = dict.fromkeys([*records, *(meter.owner for meter in meters)])
         if made:
@@ -98,6 +99,7 @@ class Gathered:
             meters=meters,
             owners=owners,
             owners_text=b" ".join(owners).decode(),
+            admit=packed.admit_words(shard, versions, owners, meters, texts, lives),
             places=tuple(owners.index(meter.owner) for meter in meters),
             windows=texts,
             payments={way: _payment(meters, texts, way) for way in ways},

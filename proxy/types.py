@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.dialects.conversation import Conversation
 from proxy.forms import Part
+from proxy.frozen import frozen
 from proxy.meters import Job, Meter, Payment, Standing, Standings
 from proxy.price import Kind
 from proxy.price import Price as Price
@@ -185,7 +186,7 @@ class Delivered(Protocol):
 # One request -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """A request as it came in, parsed as far as admission needs it."""
 
@@ -214,7 +215,7 @@ class Call:
     context_max: int = 0  # likewise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offer:
     """Where a caller's call can be served, best first, and what it may cost at most."""
 
@@ -223,7 +224,7 @@ class Offer:
     unpaid: "Offer | None" = None  # where no credits carry it: by his own keys alone
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ticket:
     """What a request holds, in the proxy's memory."""
 
