@@ -95,7 +95,8 @@ class Flow:
         body = await relay.plain(reply, call, outcome, ticket.price)
         cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
         headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
-        headers += answers.rate_headers(ticket, self.settler.counted(outcome))
+        if ticket.standing.counting:
+            headers += answers.rate_headers(ticket, self.settler.counted(outcome))
         await exchange.answer(reply.answer.status, headers, body)
 
     async def _stream(

@@ -162,7 +162,7 @@ def charged(rates: Rates) -> Rates:
 
 def tokens_in(counts: Mapping[str, int]) -> int:
     """All tokens that came in, cached ones too."""
-    return sum(count for name, count in counts.items() if SIDES.get(name) == "input")
+    return _of_side("input", counts)
 
 
 def tokens_cached(counts: Mapping[str, int]) -> int:
@@ -170,7 +170,15 @@ def tokens_cached(counts: Mapping[str, int]) -> int:
 
 
 def tokens_out(counts: Mapping[str, int]) -> int:
-    return sum(count for name, count in counts.items() if SIDES.get(name) == "output")
+    return _of_side("output", counts)
+
+
+def _of_side(side: str, counts: Mapping[str, int]) -> int:
+    total = 0
+    for name, count in counts.items():
+        if SIDES.get(name) == side:
+            total += count
+    return total
 
 
 def unknown(names: Iterable[str]) -> list[str]:

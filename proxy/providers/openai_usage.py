@@ -45,6 +45,8 @@ def _parts(
     side: str, whole: int, details: Mapping[str, Any], classes: tuple[tuple[str, str], ...]
 ) -> dict[str, int]:
     """Disjoint classes that add up to the whole; what no detail claims is plain."""
+    if not details:
+        return {side: whole}
     parts = {}
     for name, field in classes:
         parts[name] = min(_count(details, field) or 0, whole)
@@ -60,6 +62,6 @@ def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
     # bool is an int to Python, and some providers send whole floats
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not int and type(value) is not float:
         return None
     return ceil(value) if 0 <= value <= TOKENS_MAX else None

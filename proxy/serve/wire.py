@@ -22,7 +22,7 @@ class _Starts(dict[int, bytes]):
 
     def __missing__(self, status: int) -> bytes:
         reason, date = REASONS.get(status, b"Unknown"), formatdate(self.second, usegmt=True)
-        made = b"HTTP/1.1 %d %b\r\nserver: opscenter\r\ndate: %b\r\n" % (
+        made = b"HTTP/1.1 %d %b\r\nserver: opscenter\r\ndate: %b" % (
             *(status, reason),
             date.encode(),
         )
@@ -39,11 +39,8 @@ def head(status: int, headers: Headers, framing: bytes, close: bool) -> bytes:
     if second != _starts.second:
         _starts.clear()
         _starts.second = second
-    parts = [_starts[status]]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (framing, CLOSE, b"\r\n") if close else (framing, b"\r\n")
-    made = b"".join(parts)
+    end = framing + CLOSE + b"\r\n" if close else framing + b"\r\n"
+    made = b"\r\n".join((_starts[status], *map(b": ".join, headers), end))
     # status line, server, date, blank line; and a name of a model must not become a header
     lines = len(headers) + 4 + bool(framing) + close
     if made.count(b"\n") != lines or made.count(b"\r") != lines:
