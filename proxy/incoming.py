@@ -5,18 +5,22 @@ Knows neither sockets nor providers, and holds nothing that belongs to another r
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import httptools
 
-from proxy.parser import Parser
+from proxy.parser import Parser, joined
 from proxy.settings import Settings
 
 HEADER_BYTES_MAX = 64 * 1024
 HEADERS_MAX = 200
-JOINED_MAX = 4 * 1024  # bytes of small parts that one read brought; a hold must keep pace with them
 STALE_S = 1.0  # a kept connection that the server had closed shows it within a round trip
+
+
+Waits = Callable[[], Awaitable[None]] | None  # what has to be awaited before the next piece
+Step = Callable[[bytes], Waits]
 
 
 class Unreachable(Exception):
@@ -93,7 +97,8 @@ class Answer:
     _waiting_bytes = 0
     _paused = False
     _problem: Exception | None = None
-    _waiter: "asyncio.Future[None] | None" = None
+    _waiter: "asyncio.Future[Waits] | None" = None
+    _step: Step | None = None  # takes each piece in the moment in which it comes
 
     def __init__(self, line: Line, parser: Parser) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
@@ -117,6 +122,25 @@ class Answer:
             if self._complete:
                 return None
             await self._more()
+        return self._next()
+
+    async def pour(self, step: Step) -> None:
+        """Each piece of the body to `step` in the moment in which it comes, without waking anybody;
+        where `step` has to wait for something, that comes before the next one.
+        """
+        while self._pieces or not self._complete:
+            if self._pieces:
+                waits = step(self._next())
+            else:
+                self._step = step
+                try:
+                    waits = await self._more()
+                finally:
+                    self._step = None
+            if waits is not None:
+                await waits()
+
+    def _next(self) -> bytes:
         piece = self._pieces.popleft()
         self._waiting_bytes -= len(piece)
         if self._paused and not self._waiting_bytes:
@@ -129,7 +153,7 @@ class Answer:
         if line is not None:
             line.close()
 
-    def _more(self) -> "asyncio.Future[None]":
+    def _more(self) -> "asyncio.Future[Waits]":
         if self._problem is not None:
             # a new one: what has been raised holds its frames, and those hold a request's body
             raise type(self._problem)(*self._problem.args)
@@ -154,13 +178,15 @@ class Answer:
             problem = Broken("it sent what is not HTTP")
         if self._parser.read:
             self._take()
+            if self._step is not None:
+                self._hand_on(self._step)
         if problem is not None:
             self._fail(problem)
         elif self._complete:
             self._finish()
         elif self._bare_bytes > HEADER_BYTES_MAX:
             self._fail(Broken("its head is too large"))
-        elif self._started:
+        elif self._started and self._step is None:
             self._wake()
 
     def eof(self) -> None:
@@ -204,6 +230,18 @@ class Answer:
         self._waiting_bytes += size
         if self._waiting_bytes > self._bounds.buffer_bytes:
             self._pause()
+
+    def _hand_on(self, step: Step) -> None:
+        """While nobody has to wait, and whoever waits for this answer has not been cancelled."""
+        waiter = self._waiter
+        while self._pieces and waiter is not None and not waiter.done():
+            try:
+                waits = step(self._next())
+            except Exception as problem:
+                waiter.set_exception(problem)
+            else:
+                if waits is not None:
+                    waiter.set_result(waits)
 
     def _finish(self) -> None:
         if self._paused:
@@ -252,17 +290,3 @@ class Answer:
             return
         self._complete = True
         self._keep = keep
-
-
-def joined(parts: list[bytes], size: int) -> list[bytes]:
-    """Small parts that came together, together: they would go out in one write anyhow."""
-    if size <= JOINED_MAX:
-        return [b"".join(parts)]
-    pieces, small, length = [], list[bytes](), 0
-    for part in parts:
-        if small and length + len(part) > JOINED_MAX:
-            pieces.append(b"".join(small))
-            small, length = [], 0
-        small.append(part)
-        length += len(part)
-    return [*pieces, b"".join(small)]

@@ -7,6 +7,8 @@ import httptools
 if TYPE_CHECKING:
     from proxy.incoming import Answer
 
+JOINED_MAX = 4 * 1024  # bytes of small parts that one read brought; a hold must keep pace with them
+
 
 class Parser:
     """What one connection's bytes mean to the answer of the moment."""
@@ -46,3 +48,17 @@ class Parser:
     def on_message_complete(self) -> None:
         assert self.answer is not None
         self.answer.is_whole(self._http.should_keep_alive())  # only here it tells the truth
+
+
+def joined(parts: list[bytes], size: int) -> list[bytes]:
+    """Small parts that came together, together: they would go out in one write anyhow."""
+    if size <= JOINED_MAX:
+        return [b"".join(parts)]
+    pieces, small, length = [], list[bytes](), 0
+    for part in parts:
+        if small and length + len(part) > JOINED_MAX:
+            pieces.append(b"".join(small))
+            small, length = [], 0
+        small.append(part)
+        length += len(part)
+    return [*pieces, b"".join(small)]

@@ -5,15 +5,18 @@ ends without it is estimated from what was delivered, and marked so.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from proxy import billed, whole
 from proxy.errors import OpsError
+from proxy.incoming import Waits
 from proxy.types import Call, Outcome, Price
 from proxy.upstream import Reply
 from proxy.ways import Way, way_of
 
 Headers = Sequence[tuple[bytes, bytes]]
+Room = Awaitable[None] | None  # until the client can take more; None: he can
 
 
 class Downstream(Protocol):
@@ -29,8 +32,8 @@ class Downstream(Protocol):
     async def head(self, status: int, headers: Headers) -> None:
         """The beginning of a stream."""
 
-    def chunk(self, data: bytes) -> Awaitable[None]:
-        """Sends at once; is awaited until the client can take more."""
+    def chunk(self, data: bytes) -> Room:
+        """Sends at once."""
 
     async def end(self, last: bytes) -> None:
         """The end of a stream, with what still has to go out."""
@@ -42,7 +45,7 @@ class Begun(Protocol):
     #: What an error in the middle of it looks like; None where there is no place for one.
     fail: Callable[[OpsError], bytes | None]
 
-    def chunk(self, data: bytes) -> Awaitable[None]:
+    def chunk(self, data: bytes) -> Room:
         """As above."""
 
 
@@ -85,15 +88,19 @@ async def stream(
     if call.kind == "speech":
         outcome.usage = billed.spoken(call, price)
     down.fail = way.fail
-    read, take, send = reply.read, way.take, down.chunk
+    take, send = way.take, down.chunk
+
+    def pass_on(piece: bytes) -> Waits:
+        block = take(piece)
+        room = send(block) if block else None
+        if room is None and count.content_bytes <= slices.reach:
+            return None
+        return partial(_catch_up, slices, way, down, room)
+
     try:
-        while (piece := await read()) is not None:
-            if block := take(piece):
-                await send(block)
-            if count.content_bytes > slices.reach:
-                await _hold_more(slices, way, down)
+        await reply.pour(pass_on)
         if block := way.rest():
-            await send(block)
+            await _room(send(block))
         outcome.reason = way.ending()
     finally:
         if way.events:
@@ -103,9 +110,16 @@ async def stream(
     return way.end()
 
 
-async def _hold_more(slices: Slices, way: Way, down: Begun) -> None:
+async def _room(room: Room) -> None:
+    if room is not None:
+        await room
+
+
+async def _catch_up(slices: Slices, way: Way, down: Begun, room: Room) -> None:
+    """Until the client can take more, and the hold carries what has gone out."""
+    await _room(room)
     while way.count.content_bytes > slices.reach:
         if not await slices.more():
             # cut cleanly: a last frame that says so, then the error
-            await down.chunk(way.last())
+            await _room(down.chunk(way.last()))
             raise await slices.refusal()

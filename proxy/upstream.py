@@ -19,6 +19,8 @@ from proxy.errors import (
     UpstreamUnreachable,
 )
 from proxy.http1 import Broken, Client, Exhausted, TooLate, Unreachable
+from proxy.incoming import Answer as FromNetwork
+from proxy.incoming import Step
 from proxy.metrics import Metrics
 from proxy.providers.base import Adapter
 from proxy.providers.catalog import ADAPTERS
@@ -82,15 +84,17 @@ class Reply:
         """Also of lines, and of sound."""
         return self.content_type.startswith(STREAMS)
 
-    async def read(self) -> bytes | None:
-        """The next piece; the wait for it counts as the provider's time."""
-        started = time.perf_counter_ns()
+    async def pour(self, step: Step) -> None:
+        """Each piece to `step` as it comes; what that has to wait for comes before the next."""
+        answer = self.answer
         try:
-            return await self.answer.read()
+            if isinstance(answer, FromNetwork):
+                return await answer.pour(step)
+            while (piece := await answer.read()) is not None:
+                if (waits := step(piece)) is not None:
+                    await waits()
         except AWAY as problem:
             raise _ours(problem, self.deployment) from None
-        finally:
-            self.waited_ns += time.perf_counter_ns() - started
 
     async def whole(self) -> bytes:
         return await self._read_all(self.settings.answer_max_bytes)

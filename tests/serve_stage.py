@@ -151,7 +151,8 @@ class Served:
             raise RuntimeError("in the middle")
         pieces = [b"x" * 65536] * 10_000 if path == "/stream/flood" else [b"one", b"", b"two"]
         for piece in pieces:
-            await turn.chunk(piece)
+            if (waits := turn.chunk(piece)) is not None:
+                await waits
         if path == "/stream/wait":
             await self.doors.setdefault(path, asyncio.Event()).wait()
         await turn.end(b"")

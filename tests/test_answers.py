@@ -48,7 +48,7 @@ class Client:
     async def head(self, status: int, headers: Headers) -> None:
         self.got.append(("head", status, dict(headers)))
 
-    async def chunk(self, data: bytes) -> None:
+    def chunk(self, data: bytes) -> None:
         self.got.append(("chunk", data))
 
     async def end(self, last: bytes) -> None:
@@ -79,7 +79,7 @@ async def test_an_error_before_the_answer_is_the_answer() -> None:
 async def test_an_error_inside_a_stream_is_its_last_event() -> None:
     made, client = exchange()
     await made.head(200, [])
-    await made.chunk(b"data: 1\n\n")
+    made.chunk(b"data: 1\n\n")
     await made.refuse(OpsError())
     kinds = [row[0] for row in client.got]
     assert kinds == ["head", "chunk", "chunk", "end"]

@@ -4,7 +4,7 @@ has left, and never writes into the answer of another request.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from proxy import answers
@@ -31,18 +31,6 @@ class Place(Protocol):
 
     def over(self, turn: "Turn") -> None:
         """The next one may follow."""
-
-
-class _Ready(Awaitable[None]):
-    """What is awaited where there is nothing to wait for."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return iter(())  # type: ignore[return-value]  # which is all that `await` asks for
-
-
-_READY = _Ready()
 
 
 class Turn:
@@ -119,11 +107,10 @@ class Turn:
         # a first piece that is here already goes out with it, by one write
         asyncio.get_running_loop().call_soon(self._release)
 
-    def chunk(self, data: bytes) -> Awaitable[None]:
+    def chunk(self, data: bytes) -> Awaitable[None] | None:
         if data and self.request.method != b"HEAD":
             self._write(data if self.request.plain else wire.chunk(data))
-        room = self._line.room
-        return _READY if room is None else room
+        return self._line.room
 
     async def end(self, last: bytes) -> None:
         self.ended = True
