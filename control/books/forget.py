@@ -9,7 +9,7 @@ from proxy.scripts import SHARD_KEYS
 
 BATCH = 100  # limits of one trip
 BATCHES_MAX = 100  # in one round; the rest waits for the next
-PARTS = 61  # of a rolling window, as in the prelude of the scripts
+PARTS = 61  # of a rolling window, as in the scripts
 FIELDS = ("l", "u", "h", "w", *map(str, range(PARTS)))
 
 
