@@ -34,6 +34,7 @@ class Row:
 
     crowd: str
     held: int  # connections of the crowd at the end
+    came_again: int  # those that it opened anew for others that had been closed
     answered: int
     errors: dict[str, int]
     p50_ms: float
@@ -78,6 +79,7 @@ class Crowd:
         self._at, self._drips = (parts.hostname or "", parts.port or 80), drips
         self._size = size
         self._members: list[Idler] = []
+        self.opened = 0
 
     @property
     def held(self) -> int:
@@ -116,6 +118,7 @@ class Crowd:
                     for _ in range(missing)
                 )
             )
+            self.opened += missing
             self._members += [one for _, one in made]
             await asyncio.gather(*(one.answered for _, one in made))
 
@@ -132,6 +135,7 @@ async def measure(running: stack.Stack, crowd: str, size: int, seconds: float) -
     return Row(
         crowd=crowd,
         held=held,
+        came_again=crowded.opened - size,
         answered=worked["answered"],
         errors=worked["errors"],
         p50_ms=worked["latency_ms"]["p50"],

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.serve import server
-from tests.serve_stage import HOST, Served, becomes, served
+from tests.serve_stage import HOST, PATIENCE_S, Served, becomes, served
 
 POST = b"POST / HTTP/1.1\r\n" + HOST
 SOON_MS = 60
@@ -201,8 +201,14 @@ async def test_a_full_worker_accepts_nobody_until_it_has_room() -> None:
         assert (await late.reply()).body == b"/late"
 
 
-async def test_a_rush_of_connections_is_let_in_together() -> None:
-    """One in a round of the loop would be too slow beside other work: the queue would overflow."""
+@pytest.mark.parametrize("pace", [0, 10**9])
+async def test_a_rush_of_connections_is_let_in_at_a_pace(
+    pace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in a round of the loop would be too slow beside other work: the queue would overflow.
+    All at once would leave no time for that work.
+    """
+    monkeypatch.setattr(server, "ACCEPTED_A_SECOND", pace)
     async with served() as stage:
         await becomes(lambda: stage.server._accepting)
         rush = [socket.socket() for _ in range(200)]
@@ -213,7 +219,7 @@ async def test_a_rush_of_connections_is_let_in_together() -> None:
         while stage.connections < len(rush):
             rounds += 1
             await asyncio.sleep(0)
-        assert rounds < 50
+        assert (rounds < 50) == (pace > 0)
         for one in rush:
             one.close()
         await becomes(lambda: not stage.connections)
@@ -241,6 +247,32 @@ async def test_one_address_cannot_take_all_connections() -> None:
         assert await wires[2].ended() == b""
         wires[0].get("/")
         assert (await wires[0].reply()).status == 200
+
+
+async def test_a_rush_from_a_crowded_address_is_closed_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To tell each of them why would cost as much as to serve them."""
+    monkeypatch.setattr(server, "ACCEPTED_A_SECOND", 10**9)
+    async with served(address_connections_max=2) as stage:
+        wires = [await stage.connect() for _ in range(2)]
+        await becomes(lambda: stage.connections == 2)
+        counted = list[str]()
+        monkeypatch.setattr(stage.metrics, "error", counted.append)
+        rush = [socket.create_connection(("127.0.0.1", stage.port)) for _ in range(20)]
+        told = [await ended(one) for one in rush]
+        assert [b"connections_crowded" in answer for answer in told] == [True, *[False] * 19]
+        assert told[1:] == [b""] * 19
+        assert counted == ["connections_crowded"] * 20
+        wires[0].get("/")
+        assert (await wires[0].reply()).status == 200
+
+
+async def ended(one: socket.socket) -> bytes:
+    with one:
+        one.setblocking(False)
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.get_running_loop().sock_recv(one, 65536)
 
 
 # Memory -----------------------------------------------------------------------------------

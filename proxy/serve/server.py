@@ -27,7 +27,7 @@ log = logging.getLogger("opscenter.proxy.serve.server")
 
 LOOK_S: Final = 0.25  # how exactly deadlines are kept
 LATE_AT_ONCE, LATE_PAUSE_S = 16, 0.005  # so that a crowd that is late delays nobody else
-ACCEPTED_AT_ONCE: Final = 64
+ACCEPTED_AT_ONCE, ACCEPTED_A_SECOND = 32, 4_000  # beside the one of each round
 REST_S: Final = 1.0  # a refused client is not read for so long
 LINGER_S: Final = 2.0  # to read why, for one who is still sending
 GOODBYE_S: Final = 1.0  # in which idle connections may still ask, when the worker stops
@@ -60,6 +60,7 @@ class Server:
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Server | None = None
         self._entering: set[asyncio.Task[Any]] = set()
+        self._entered_at = 0.0  # when a connection was accepted last
 
         def watch(seconds: float, ring: Callable[[Connection], None]) -> Watch[Connection]:
             return Watch(seconds, ring, self.now)
@@ -138,19 +139,28 @@ class Server:
 
     def _enter(self) -> Connection:
         """The loop accepts one connection a round, so that in a rush the queue would overflow: who
-        waits behind this one comes in with it.
+        waits behind this one comes in with it, at a pace that leaves time for those who are in.
         """
-        assert self._listener is not None
-        loop = asyncio.get_running_loop()
+        now = self.now()
+        paced = int((now - self._entered_at) * ACCEPTED_A_SECOND)
+        self._entered_at = now
         with contextlib.suppress(OSError):  # nobody waits, or there is no descriptor for him
-            for _ in range(ACCEPTED_AT_ONCE):
-                accepted, _ = self._listener.accept()
-                task = loop.create_task(
-                    loop.connect_accepted_socket(lambda: Connection(self), accepted)
-                )
-                self._entering.add(task)
-                task.add_done_callback(self._entered)
+            for _ in range(min(paced, ACCEPTED_AT_ONCE)):
+                self._accept()
         return Connection(self)
+
+    def _accept(self) -> None:
+        """One more; who comes in a rush from an address that has too many is told nothing."""
+        assert self._listener is not None
+        accepted, peer = self._listener.accept()
+        if self._by_address[str(peer[0])] >= self.settings.address_connections_max:
+            accepted.close()
+            self._metrics.error(ConnectionsCrowded.code)
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self), accepted))
+        self._entering.add(task)
+        task.add_done_callback(self._entered)
 
     def _entered(self, task: "asyncio.Task[Any]") -> None:
         self._entering.discard(task)
