@@ -155,6 +155,9 @@ class Settler:
         before = time.monotonic() - REDRIVE_AFTER_S
         oldest = list(self._sent_at.items())[:LOOKED_AT_ONCE]
         late = [rid for rid, at in oldest if at < before]
+        for rid in late:
+            if rid not in self._journal.entries:  # nothing to send again
+                self._sent_at.pop(rid, None)
         with contextlib.suppress(RedisDown):
             await send_again(self._shards, self._journal, self._send_again, late)
 
