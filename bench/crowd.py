@@ -1,4 +1,5 @@
-"""What a crowd that does nothing costs the clients that work: idle connections, heads that drip.
+"""What a crowd that does nothing costs the clients that work: idle connections, heads that drip
+until they are too late, and heads that are none; who is refused comes again at once.
 
 python -m bench.crowd            10,000 of each, one worker, a table
 python -m bench.crowd --size 500
@@ -25,7 +26,13 @@ AT_ONCE = 200  # connections that are being opened
 RATE = 200.0  # requests a second of the clients that work
 SLICES = 100
 DRIP_S = 2.0  # between two bytes of a head
-ASK = b"GET /healthz HTTP/1.1\r\nhost: crowd\r\n\r\n"
+#: What each of a crowd sends when it has come.
+CROWDS = {
+    "none": b"",
+    "idle": b"GET /healthz HTTP/1.1\r\nhost: crowd\r\n\r\n",
+    "dripping": b"GET /healthz HTTP/1.1\r\nx-drip: ",
+    "refused": b"GET /healthz HTTP/1.",  # followed by an x
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +51,18 @@ class Row:
 
 
 class Idler(asyncio.Protocol):
-    """One of the crowd: asks once and stays, or drips a head that never ends."""
+    """One of the crowd: asks once and stays, or begins a head that never ends."""
 
-    def __init__(self, drips: bool) -> None:
-        self.drips = drips
+    def __init__(self, begin: bytes) -> None:
+        self.begin = begin
         self.answered = asyncio.get_running_loop().create_future()
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self.open = True
-        self.write(ASK[:20] if self.drips else ASK)
-        if self.drips:
+        self.write(self.begin)
+        if not self.begin.endswith(b"\r\n\r\n"):
             self.answered.set_result(None)
 
     def data_received(self, data: bytes) -> None:
@@ -74,9 +81,10 @@ class Idler(asyncio.Protocol):
 class Crowd:
     """So many connections to the door; one that was closed comes again."""
 
-    def __init__(self, url: str, size: int, drips: bool) -> None:
+    def __init__(self, url: str, size: int, begin: bytes) -> None:
         parts = urlsplit(url)
-        self._at, self._drips = (parts.hostname or "", parts.port or 80), drips
+        self._at, self._begin = (parts.hostname or "", parts.port or 80), begin
+        self._drips = not begin.endswith(b"\r\n\r\n")
         self._size = size
         self._members: list[Idler] = []
         self.opened = 0
@@ -114,7 +122,7 @@ class Crowd:
             missing = min(AT_ONCE, self._size - len(self._members))
             made = await asyncio.gather(
                 *(
-                    loop.create_connection(lambda: Idler(self._drips), host, port)
+                    loop.create_connection(lambda: Idler(self._begin), host, port)
                     for _ in range(missing)
                 )
             )
@@ -124,7 +132,7 @@ class Crowd:
 
 
 async def measure(running: stack.Stack, crowd: str, size: int, seconds: float) -> Row:
-    crowded = Crowd(running.door_url, size, crowd == "dripping")
+    crowded = Crowd(running.door_url, size, CROWDS[crowd])
     async with crowded.gathered():
         before = machine.cpu_seconds(running.pid)["gateway"]
         await asyncio.sleep(2.0)
@@ -171,8 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack.serve_provider(running)
         stack.serve_model(running, MODEL, UPSTREAM_MODEL, PRICES)
         rows = [
-            uvloop.run(measure(running, crowd, size, options.seconds))
-            for crowd, size in (("none", 0), ("idle", options.size), ("dripping", options.size))
+            uvloop.run(measure(running, crowd, options.size if begin else 0, options.seconds))
+            for crowd, begin in CROWDS.items()
         ]
     if options.json:
         print(json.dumps({"machine": asdict(where), "rows": [asdict(row) for row in rows]}))
