@@ -268,6 +268,22 @@ async def test_a_rush_from_a_crowded_address_is_closed_without_a_word(
         assert (await wires[0].reply()).status == 200
 
 
+async def test_of_many_that_are_refused_some_are_told_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "LOOK_S", 60.0)
+    monkeypatch.setattr(server, "TOLD_A_LOOK", 3)
+    async with served() as stage:
+        await becomes(lambda: stage.server._accepting)
+        answers = []
+        for _ in range(5):
+            wire = await stage.connect()
+            wire.send(b"no request\r\n\r\n")
+            answers.append(await wire.ended())
+        assert [b"http_invalid" in answer for answer in answers] == [True] * 3 + [False] * 2
+        assert answers[3:] == [b""] * 2
+
+
 async def ended(one: socket.socket) -> bytes:
     with one:
         one.setblocking(False)

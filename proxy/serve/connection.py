@@ -8,7 +8,14 @@ side has left: what runs for him is cut at once.
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.errors import BodyTooLate, HeadTooLate, HttpInvalid, OpsError, Overloaded
+from proxy.errors import (
+    BodyTooLate,
+    ConnectionsCrowded,
+    HeadTooLate,
+    HttpInvalid,
+    OpsError,
+    Overloaded,
+)
 from proxy.serve import wire
 from proxy.serve.line import Line
 from proxy.serve.reader import Reader
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.serve.server import Server
 
 PIPELINED_MAX: Final = 64  # requests that may wait behind the one that runs
+NO_REQUEST: Final = (ConnectionsCrowded, HeadTooLate, HttpInvalid)  # of which not all are told
 LINGER_BYTES_MAX: Final = 256 * 1024  # thrown away beyond a body, so that a client can read why
 
 
@@ -215,6 +223,8 @@ class Connection(Line):
         if self.transport is None or self.transport.is_closing():
             return
         self._owner.count(problem)
+        if isinstance(problem, NO_REQUEST) and not self._owner.may_tell():
+            return self.close()
         farewell = Request(b"GET", "", {}, keep=False, plain=False)
         Turn(self, farewell, self._owner.handler).fail(problem)
         if isinstance(problem, HeadTooLate):

@@ -28,6 +28,7 @@ log = logging.getLogger("opscenter.proxy.serve.server")
 LOOK_S: Final = 0.25  # how exactly deadlines are kept
 LATE_AT_ONCE, LATE_PAUSE_S = 16, 0.005  # so that a crowd that is late delays nobody else
 ACCEPTED_AT_ONCE, ACCEPTED_A_SECOND = 32, 4_000  # beside the one of each round
+TOLD_A_LOOK: Final = 64  # of those that are refused; the others end without a word
 REST_S: Final = 1.0  # a refused client is not read for so long
 LINGER_S: Final = 2.0  # to read why, for one who is still sending
 GOODBYE_S: Final = 1.0  # in which idle connections may still ask, when the worker stops
@@ -60,6 +61,7 @@ class Server:
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Server | None = None
         self._entering: set[asyncio.Task[Any]] = set()
+        self._told = 0  # why they were refused, since the last look
         self._entered_at = 0.0  # when a connection was accepted last
 
         def watch(seconds: float, ring: Callable[[Connection], None]) -> Watch[Connection]:
@@ -111,6 +113,13 @@ class Server:
     def count(self, problem: OpsError) -> None:
         self._metrics.error(problem.code)
 
+    def may_tell(self) -> bool:
+        """Whether there is time to tell one more why he is refused: who comes again at once would
+        have that from us for nothing.
+        """
+        self._told += 1
+        return self._told <= TOLD_A_LOOK
+
     # all connections
 
     async def _look(self) -> None:
@@ -118,6 +127,7 @@ class Server:
         ours = (self.silent, self.idle, self.uploads, self.resting, self.lingering)
         watches = (*ours, self.unread, self.gate.waiting, self.gate.paused)
         while True:
+            self._told = 0
             try:
                 await self._open_or_close_door()
                 for watch in watches:
