@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         self.kept_until = 0.0  # older ones are not kept: their server's name may lead elsewhere
         self.bounds = keeper.bounds
         self.loop = asyncio.get_running_loop()
-        self._parser = Parser()
+        self._parser: Parser  # from when it is connected: who leaves before leaves nothing behind
         self._answer: Answer | None = None  # None while idle
         self._timer: asyncio.TimerHandle | None = None
 
@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self._parser = Parser()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
