@@ -8,7 +8,6 @@ import orjson
 
 from bench.ask import (
     ARGUMENTS,
-    REFUSAL,
     SIGNATURE,
     THOUGHT,
     Ask,
@@ -155,8 +154,7 @@ def _frame(
     if mode.behaviour != "nousage":
         found["usageMetadata"] = usage_of(costs, costs.completion if made is None else made)
     if mode.behaviour == "refusal":
-        feedback = {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": REFUSAL}
-        return {**found, "promptFeedback": feedback}
+        return {**found, "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
     content = {"role": "model", "parts": parts}
     candidate: dict[str, Any] = {"index": 0, "content": content}
     if last:
