@@ -105,7 +105,8 @@ class Reply:
         passed = [
             (n.decode(), v.decode("latin-1")) for n, v in self.answer.headers if n in PASSED_HEADERS
         ]
-        problem.headers += tuple(passed)
+        told = dict(problem.headers)  # some tell in the body how long to wait
+        problem.headers += tuple(row for row in passed if row[0] not in told)
         return problem
 
     def problem(self, body: bytes) -> OpsError:

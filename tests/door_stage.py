@@ -79,13 +79,13 @@ class DoorStage:
     async def usage(self) -> list[asyncpg.Record]:
         return list(await self.pool.fetch("SELECT * FROM usage_event ORDER BY rid, phase"))
 
-    async def add_provider(self, url: str, secret: str = "", name: str = "fake") -> None:
+    async def add_provider(
+        self, url: str, secret: str = "", name: str = "fake", adapter: str = "openai"
+    ) -> None:
         sealed = self.keyfile.seal(name, url, secret) if secret else None
         await self.pool.execute(
-            "INSERT INTO provider (name, adapter, base_url, secret) VALUES ($1, 'openai', $2, $3)",
-            name,
-            url,
-            sealed,
+            "INSERT INTO provider (name, adapter, base_url, secret) VALUES ($1, $2, $3, $4)",
+            *(name, adapter, url, sealed),
         )
 
     async def add_model(
