@@ -60,12 +60,13 @@ def usage_of(counts: Mapping[str, int], told: Object, total: int | None = None) 
 
 def _is_absurd(told: Object) -> bool:
     """Whether anything that is a number cannot be one of tokens."""
-    values = list(told.values())
     for value in told.values():
-        if isinstance(value, dict):
-            values += value.values()
-    numbers = (value for value in values if isinstance(value, int | float))
-    return any(not 0 <= number <= TOKENS_MAX for number in numbers)
+        if isinstance(value, int | float):
+            if not 0 <= value <= TOKENS_MAX:
+                return True
+        elif isinstance(value, dict) and _is_absurd(value):
+            return True
+    return False
 
 
 def as_json(value: object) -> str:

@@ -48,6 +48,8 @@ FAILURES = frozenset(
         *("MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE", "NO_IMAGE", "IMAGE_OTHER", "OTHER"),
     }
 )
+#: What is counted apart from text.
+KINDS = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
 IMAGE = Failed("not_carried", "The model answered with data, for which there is no place here.")
 
 
@@ -57,40 +59,43 @@ def read_usage(told: Object) -> Usage | None:
     thought = count(told, "thoughtsTokenCount")
     if prompt is None and went is None and thought is None:
         return None
-    by_tools = count(told, "toolUsePromptTokenCount") or 0
-    tokens = _came_in(told, prompt or 0)
-    tokens["input"] += by_tools
-    out = _split(went or 0, _kinds(told, "candidatesTokensDetails"))
-    tokens |= {f"{name}_out": number for name, number in out.items() if name != "rest"}
-    tokens |= {"output": out["rest"], "reasoning": thought or 0}
+    tokens = _came_in(told, prompt or 0, _kinds(told, "promptTokensDetails"))
+    by_tools = told.get("toolUsePromptTokenCount")
+    if by_tools:
+        tokens["input"] += count(told, "toolUsePromptTokenCount") or 0
+    tokens["output"] = went or 0
+    tokens["reasoning"] = thought or 0
+    of_output = _kinds(told, "candidatesTokensDetails")
+    if of_output:
+        out = _split(went or 0, of_output)
+        tokens["output"] = out.pop("rest")
+        tokens |= {f"{name}_out": number for name, number in out.items()}
     return usage_of(tokens, told, count(told, "totalTokenCount"))
 
 
-def _came_in(told: Object, prompt: int) -> dict[str, int]:
+def _came_in(told: Object, prompt: int, kinds: Mapping[str, int]) -> dict[str, int]:
     cached = min(count(told, "cachedContentTokenCount") or 0, prompt)
+    if not kinds:
+        return {"input": prompt - cached, "cache_read": cached}
     of_cache = _split(cached, _kinds(told, "cacheTokensDetails"))
-    of_all = _kinds(told, "promptTokensDetails")
-    fresh = {name: max(number - of_cache[name], 0) for name, number in of_all.items()}
+    fresh = {name: max(number - of_cache.get(name, 0), 0) for name, number in kinds.items()}
     split = _split(prompt - cached, fresh)
     return {
-        "input": split["rest"],
-        "audio_in": split["audio"],
-        "image_in": split["image"],
-        "video_in": split["video"],
-        "cache_read": of_cache["rest"] + of_cache["video"],
-        "cache_audio_in": of_cache["audio"],
-        "cache_image_in": of_cache["image"],
+        "input": split.pop("rest"),
+        **{f"{name}_in": number for name, number in split.items()},
+        "cache_read": of_cache.pop("rest") + of_cache.pop("video", 0),
+        **{f"cache_{name}_in": number for name, number in of_cache.items()},
     }
 
 
 def _kinds(told: Object, name: str) -> dict[str, int]:
     """What is not text, by its kind."""
-    found = {"audio": 0, "image": 0, "video": 0}
+    found: dict[str, int] = {}
     for row in rows(told, name):
-        kind = text(row, "modality").lower()
-        if kind in found:
-            found[kind] += count(row, "tokenCount") or 0
-    return found
+        kind = KINDS.get(text(row, "modality"))
+        if kind is not None:
+            found[kind] = found.get(kind, 0) + (count(row, "tokenCount") or 0)
+    return dict(sorted(found.items()))
 
 
 def _split(whole: int, kinds: Mapping[str, int]) -> dict[str, int]:
