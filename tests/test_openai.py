@@ -7,8 +7,9 @@ import pytest
 
 from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
 from proxy.providers.catalog import ADAPTERS
+from proxy.providers.fields import TOKENS_MAX
 from proxy.providers.openai import ERROR_TEXT_MAX, OpenAI
-from proxy.providers.openai_usage import TOKENS_MAX, read_usage
+from proxy.providers.openai_usage import read_usage
 from proxy.types import Call, Deployment
 
 SECRET = "sk-provider-0123456789"
@@ -127,6 +128,13 @@ def test_a_plain_call_gets_no_options_of_streams() -> None:
             },
             {"output": 4, "reasoning": 2, "audio_out": 3},
         ),
+        ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 4}, {"input": 5, "cache_read": 4}),
+        ({"prompt_tokens": 9, "cached_tokens": 4}, {"input": 5, "cache_read": 4}),
+        (
+            {"prompt_tokens": 9, "citation_tokens": 3, "num_search_queries": 2},
+            {"input": 9, "citation": 3, "web_searches": 2},
+        ),
+        ({"prompt_tokens": 9, "prompt_audio_seconds": 7}, {"input": 9, "seconds": 7}),
         ({"prompt_tokens": 9, "prompt_tokens_details": None}, {"input": 9}),
         ({"prompt_tokens": 9, "prompt_tokens_details": [1]}, {"input": 9}),
         ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": None}}, {"input": 9}),
@@ -175,6 +183,29 @@ def test_reasoning_beside_the_completion_is_seen_by_the_total(
     assert found is not None
     assert found.tokens.get("output", 0) == output
     assert found.tokens["reasoning"] == (300 if total == 409 else 9)
+
+
+@pytest.mark.parametrize(
+    ("usage", "doubt"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}, ""),
+        ({"prompt_tokens": 9, "completion_tokens": 4}, ""),
+        ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 15}, "total_differs"),
+        ({"prompt_tokens": 9, "completion_tokens": -4}, "count_absurd"),
+        ({"prompt_tokens": 9, "total_tokens": 9, "cost": 0.01, "is_byok": False}, ""),
+    ],
+)
+def test_a_reading_that_does_not_add_up_is_doubted(usage: dict[str, Any], doubt: str) -> None:
+    found = read_usage(usage)
+    assert found is not None
+    assert found.doubt == doubt
+
+
+def test_one_tells_its_usage_below_a_name_of_its_own() -> None:
+    told = {"x_groq": {"id": "r", "usage": {"prompt_tokens": 9}}, "usage": None}
+    found = ADAPTER.usage(orjson.dumps(told))
+    assert found is not None
+    assert found.tokens == {"input": 9}
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def text(fields: Object, name: str) -> str:
 def count(fields: Object, name: str) -> int | None:
     """A number of tokens; whole floats are sent too, and bool is an int to Python."""
     value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not int and type(value) is not float:
         return None
     return ceil(value) if 0 <= value <= TOKENS_MAX else None
 

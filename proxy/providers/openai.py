@@ -11,8 +11,9 @@ from proxy.errors import OpsError, UpstreamKeyRefused, UpstreamRefused
 from proxy.fields import LEGACY_OUTPUT
 from proxy.masks import mask
 from proxy.providers.base import Headers
+from proxy.providers.fields import loaded
 from proxy.providers.openai_speech import OpenAISpeech
-from proxy.providers.openai_usage import read_usage
+from proxy.providers.openai_usage import read_usage, usage_in
 from proxy.types import Call, Deployment, Usage
 
 #: What every server that speaks like OpenAI may take, each at a path of its own.
@@ -96,12 +97,7 @@ class OpenAI:
         return orjson.dumps({**call.fields, **changes})
 
     def usage(self, answer: bytes) -> Usage | None:
-        try:
-            whole = orjson.loads(answer)
-        except orjson.JSONDecodeError:
-            return None
-        usage = _usage_in(whole) if isinstance(whole, dict) else None
-        return read_usage(usage) if isinstance(usage, dict) else None
+        return read_usage(usage_in(loaded(answer)))
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
         message = mask(_message(answer), deployment.secret)[:ERROR_TEXT_MAX]
@@ -112,12 +108,6 @@ class OpenAI:
         if passed < 500:
             problem.kind = "rate_limit_error" if passed == 429 else "invalid_request_error"
         return problem
-
-
-def _usage_in(answer: Mapping[str, Any]) -> Any:
-    """Of an answer, or of the event that carries one whole."""
-    response = answer.get("response")
-    return response.get("usage") if isinstance(response, dict) else answer.get("usage")
 
 
 def _maxima(call: Call, lowered_to: int, usual: str | None) -> Mapping[str, int]:

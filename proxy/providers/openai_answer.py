@@ -19,7 +19,7 @@ from proxy.dialects.events import (
     ToolPiece,
 )
 from proxy.providers.fields import Object, inner, loaded, rows, text
-from proxy.providers.openai_usage import read_usage
+from proxy.providers.openai_usage import read_usage, usage_in
 
 DONE = b"[DONE]"
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -140,8 +140,7 @@ def _listed(content: Iterable[Any]) -> Iterator[Event]:
 
 
 def counted(frame: Object) -> Iterator[Event]:
-    told = inner(frame, "usage") or inner(inner(frame, "x_groq"), "usage")
-    if told and (usage := read_usage(told)) is not None:
+    if (usage := read_usage(usage_in(frame))) is not None:
         yield Counted(usage)
 
 

@@ -1,12 +1,17 @@
 """What OpenAI's dialects say was used, as classes that do not overlap. Pure."""
 
 from collections.abc import Mapping
-from math import ceil
+from dataclasses import replace
 from typing import Any
 
+from proxy.providers.fields import Object, count, inner, usage_of
 from proxy.types import Usage
 
-TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted
+
+def usage_in(answer: Object) -> Object:
+    """What tells usage, of an answer or of an event: some put it below a name of their own."""
+    whole = inner(answer, "response") or answer
+    return inner(whole, "usage") or inner(inner(whole, "x_groq"), "usage")
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage | None:
@@ -15,19 +20,31 @@ def read_usage(usage: Mapping[str, Any]) -> Usage | None:
     for the same."""
     older = "prompt_tokens" in usage or "completion_tokens" in usage
     asked, answered = ("prompt", "completion") if older else ("input", "output")
-    prompt, completion = _count(usage, f"{asked}_tokens"), _count(usage, f"{answered}_tokens")
+    prompt, completion = count(usage, f"{asked}_tokens"), count(usage, f"{answered}_tokens")
     if prompt is None and completion is None:
         return None
     into = _details(usage, f"{asked}_tokens_details", "input_token_details")
     out = _details(usage, f"{answered}_tokens_details", "output_token_details")
     prompt, completion = prompt or 0, completion or 0
-    reasoning = _count(out, "reasoning_tokens") or 0
-    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
+    total, reasoning = count(usage, "total_tokens"), count(out, "reasoning_tokens") or 0
+    if reasoning and total == prompt + completion + reasoning:
         completion += reasoning  # some count it beside the completion, and their total says so
+    if not into and usage.keys() & _CACHED:
+        into = {"cached_tokens": max(count(usage, name) or 0 for name in _CACHED)}
     tokens = {**_parts("input", prompt, into, _INPUT), **_parts("output", completion, out, _OUTPUT)}
-    return Usage({name: count for name, count in tokens.items() if count})
+    found = usage_of(tokens, usage, total)
+    beside = {name: number for field, name in _BESIDE.items() if (number := count(usage, field))}
+    return replace(found, tokens={**found.tokens, **beside}) if beside else found
 
 
+#: Names that other providers have for what was read from a cache.
+_CACHED = frozenset({"prompt_cache_hit_tokens", "cached_tokens"})
+#: What some bill beside prompt and completion, and leave out of their total.
+_BESIDE = {
+    "citation_tokens": "citation",
+    "num_search_queries": "web_searches",
+    "prompt_audio_seconds": "seconds",
+}
 _INPUT = (
     ("cache_read", "cached_tokens"),
     ("cache_write", "cache_write_tokens"),
@@ -49,7 +66,7 @@ def _parts(
         return {side: whole}
     parts = {}
     for name, field in classes:
-        parts[name] = min(_count(details, field) or 0, whole)
+        parts[name] = min(count(details, field) or 0, whole)
         whole -= parts[name]
     return {side: whole, **parts}
 
@@ -57,11 +74,3 @@ def _parts(
 def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     found = (usage.get(name) for name in names)
     return next((one for one in found if isinstance(one, dict)), {})
-
-
-def _count(usage: Mapping[str, Any], name: str) -> int | None:
-    value = usage.get(name)
-    # bool is an int to Python, and some providers send whole floats
-    if type(value) is not int and type(value) is not float:
-        return None
-    return ceil(value) if 0 <= value <= TOKENS_MAX else None
