@@ -3,6 +3,7 @@ and of those which tell usage, an error or the end. Pure.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -10,7 +11,7 @@ import orjson
 from proxy import sse
 from proxy.delivered import Delivered, Text
 from proxy.masks import mask_bytes
-from proxy.price import SIDES
+from proxy.price import SIDES, tokens_in
 from proxy.pricing import NOTHING
 from proxy.types import Call, Outcome, Usage
 
@@ -121,9 +122,9 @@ class TypedFrames:
             count.told = {n: c for n, c in usage.tokens.items() if SIDES.get(n) == "input"}
             return
         told = usage.tokens
-        if not any(SIDES.get(name) == "input" for name in told):
-            told = {**count.told, **told}  # told once, where the stream began
-        self._outcome.usage = Usage(told, usage.source)
+        if tokens_in(told) in (0, tokens_in(count.told)):  # told in more detail at the beginning
+            told = {**count.told, **{n: c for n, c in told.items() if SIDES.get(n) != "input"}}
+        self._outcome.usage = replace(usage, tokens=told)
 
 
 def is_error(data: bytes) -> bool:

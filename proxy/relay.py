@@ -73,7 +73,7 @@ async def plain(reply: Reply, call: Call, outcome: Outcome, price: Price) -> byt
         outcome.reason = "free"
         return body
     outcome.kind = "settled"
-    outcome.reason = "usage_frame" if usage.source == "provider" else "no_usage_frame"
+    outcome.reason = usage.reason
     return body
 
 

@@ -253,7 +253,12 @@ class Usage:
 
     tokens: Mapping[str, int]  # and what is counted and is no token
     source: str = "provider"  # provider, estimated, none
-    doubt: str = ""  # why this reading may be wrong: total_differs, count_absurd
+    doubt: str = ""  # why this reading may be wrong: total_differs, count_absurd, input_missing
+
+    @property
+    def reason(self) -> str:
+        """How it is known, as a stable code."""
+        return self.doubt or ("usage_frame" if self.source == "provider" else "no_usage_frame")
 
 
 NO_USAGE = Usage({}, "none")

@@ -24,7 +24,7 @@ from proxy.estimates import so_far
 from proxy.frames import frames_of, kept
 from proxy.masks import mask
 from proxy.price import SIDES
-from proxy.types import Call, Delivered, Outcome, Usage
+from proxy.types import NO_USAGE, Call, Delivered, Outcome, Usage
 from proxy.upstream import Reply
 
 CUT = "the stream ended without its end mark"
@@ -104,7 +104,7 @@ class Untouched:
             return "error_in_stream"
         if not self.count.done:
             raise UpstreamBroken(model=self._call.model, why=CUT)
-        return "usage_frame" if self._outcome.usage.source == "provider" else "no_usage_frame"
+        return self._outcome.usage.reason
 
     def used(self) -> Usage:
         told = self._outcome.usage
@@ -159,7 +159,7 @@ class Translated:
     def ending(self) -> str:
         if not self._finished:
             raise UpstreamBroken(model=self._call.model, why=CUT)
-        return "usage_frame" if self._usage is not None else "no_usage_frame"
+        return self._usage.reason if self._usage is not None else NO_USAGE.reason
 
     def used(self) -> Usage:
         if self._usage is None:

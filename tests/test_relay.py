@@ -13,7 +13,7 @@ from proxy import billed, delivered, frames, relay, sse
 from proxy.answers import Exchange
 from proxy.errors import InsufficientCredits, OpsError, UpstreamBroken, UpstreamRefused
 from proxy.metrics import in_memory
-from proxy.providers import openai
+from proxy.providers import fields
 from proxy.providers.openai import OpenAI
 from proxy.settings import Settings
 from proxy.types import Call, Deployment, Outcome, Price
@@ -191,7 +191,7 @@ async def test_a_stream_is_not_read_as_json(monkeypatch: pytest.MonkeyPatch) -> 
             parsed.append(data)
             return orjson.loads(data)
 
-    for module in (billed, frames, delivered, openai):
+    for module in (billed, frames, delivered, fields):
         monkeypatch.setattr(module, "orjson", Counting)
     await relayed([chunk(f"word {nth}") for nth in range(500)] + [COUNTED, DONE])
     assert len(parsed) == delivered.FRAMES_READ + 1

@@ -133,6 +133,21 @@ async def test_an_answer_is_openais_and_is_charged_as_billed(
         assert (await stage.pool_in_redis())["h"] == 0
 
 
+async def test_its_own_clients_pay_the_same(stage: DoorStage, fake: FakeUpstream) -> None:
+    """Bytes of Anthropic's clients pass untouched. Its stream tells at the beginning alone which
+    writes to a cache last for an hour, and at the end again how many there were."""
+    id = await model(stage, "anthropic", f"mock/ok?{USED}")
+    ask = {"model": id, "max_tokens": 99, "messages": HELLO["messages"]}
+    for stream in (False, True):
+        headers = {"x-api-key": stage.key, "anthropic-version": "2023-06-01"}
+        body = orjson.dumps({**ask, "stream": stream})
+        answer = await stage.http.post("/v1/messages", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        row, _ = await ended(stage, fake)
+        assert (row["tokens"], row["reason"]) == (CLASSES["anthropic"], "usage_frame")
+        assert row["cost"] == cost(CLASSES["anthropic"])
+
+
 async def test_tools_are_called_and_their_results_go_back(
     stage: DoorStage, fake: FakeUpstream
 ) -> None:
