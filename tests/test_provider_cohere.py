@@ -221,6 +221,17 @@ def test_what_it_has_no_place_for_is_refused_by_name(what: str) -> None:
     assert str(refused.value).startswith(what)
 
 
+def test_what_is_no_conversation_goes_to_paths_of_its_own() -> None:
+    for base in ("https://h", "https://h/v2/"):
+        assert ADAPTER.url(place(base), call("rerank")) == "https://h/v2/rerank"
+        embedding = ADAPTER.url(place(base), call("embeddings"))
+        assert embedding == "https://h/compatibility/v1/embeddings"
+    assert orjson.loads(ADAPTER.body(PLACE, call("rerank", query="a")))["model"] == "command-a"
+    used = ADAPTER.usage(b'{"results": [], "meta": {"billed_units": {"search_units": 1}}}')
+    assert used is not None
+    assert used.tokens == {"searches": 1}
+
+
 # What it answers -------------------------------------------------------------------------
 
 

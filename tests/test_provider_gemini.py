@@ -330,6 +330,17 @@ def test_what_changes_no_answer_is_left_out() -> None:
     assert said(asked(messages=marked, user="somebody")) == said(asked("hi"))
 
 
+def test_what_is_no_conversation_goes_to_its_layer_of_openais_dialect() -> None:
+    embedding = call("embeddings", input="hi")
+    assert ADAPTER.url(place("https://h/v1beta"), embedding) == "https://h/v1beta/openai/embeddings"
+    assert ADAPTER.url(place("https://h"), call("images")).endswith("/openai/images/generations")
+    assert dict(ADAPTER.headers(PLACE, embedding))[b"authorization"].startswith(b"Bearer ")
+    assert orjson.loads(ADAPTER.body(PLACE, embedding))["model"] == MODEL
+    used = ADAPTER.usage(b'{"usage": {"prompt_tokens": 9, "total_tokens": 9}}')
+    assert used is not None
+    assert used.tokens == {"input": 9}
+
+
 # What it answers -------------------------------------------------------------------------
 
 

@@ -223,6 +223,15 @@ def test_what_it_has_no_place_for_is_refused_by_name(what: str) -> None:
     assert str(refused.value).startswith(what)
 
 
+def test_what_is_no_conversation_goes_to_its_layer_of_openais_dialect() -> None:
+    for base in ("http://h", "http://h/api"):
+        assert ADAPTER.url(place(base), call("embeddings")) == "http://h/v1/embeddings"
+        assert ADAPTER.url(place(base), call("completions")) == "http://h/v1/completions"
+    used = ADAPTER.usage(b'{"usage": {"prompt_tokens": 9, "total_tokens": 9}}')
+    assert used is not None
+    assert used.tokens == {"input": 9}
+
+
 # What it answers -------------------------------------------------------------------------
 
 END = {

@@ -2,7 +2,6 @@
 
 from proxy.dialects.base import ProviderDialect
 from proxy.errors import OpsError, UpstreamKeyRefused
-from proxy.providers.base import Headers
 from proxy.providers.cohere_answer import read_usage
 from proxy.providers.cohere_speech import CohereSpeech
 from proxy.providers.fields import inner, loaded, text
@@ -14,19 +13,24 @@ BLOCKED = 498  # a key that was taken away
 
 
 class Cohere(Spoken):
+    native = frozenset({"embeddings", "rerank"})
+    versions = ("/v2",)
+    layer = "/compatibility/v1"
     speech: ProviderDialect | None = CohereSpeech()
 
     def url(self, deployment: Deployment, call: Call) -> str:
-        base = deployment.base_url.rstrip("/")
-        return f"{base}/chat" if base.endswith("/v2") else f"{base}/v2/chat"
+        """Ranking again is its own invention: everybody's dialect of it is Cohere's."""
+        if call.dialect != "rerank":
+            return super().url(deployment, call)
+        return f"{deployment.base_url.rstrip('/').removesuffix('/v2')}/v2/rerank"
 
-    def headers(self, deployment: Deployment, call: Call) -> Headers:
-        return (*self.plain_headers(call), *self.bearer(deployment))
+    def conversation_url(self, base: str, deployment: Deployment, call: Call) -> str:
+        return f"{base}/chat"
 
     def usage(self, answer: bytes) -> Usage | None:
         frame = loaded(answer)
         told = inner(frame, "usage") or inner(inner(frame, "delta"), "usage")
-        return read_usage(told)
+        return read_usage(told or inner(frame, "meta")) or super().usage(answer)
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
         if status == BLOCKED:

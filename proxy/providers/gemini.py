@@ -1,5 +1,5 @@
-"""Google's Gemini: the five questions. No client's dialect passes through it untouched; all are
-said to it as `gemini_speech.py` writes them.
+"""Google's Gemini: the five questions. Conversations are said to it as `gemini_speech.py` writes
+them.
 """
 
 from urllib.parse import quote
@@ -14,28 +14,29 @@ from proxy.providers.refusal import error_object, plain_text, refusal, seconds
 from proxy.providers.spoken import Spoken
 from proxy.types import Call, Deployment, Usage
 
-VERSIONS = ("/v1", "/v1beta", "/v1alpha")
-
 
 class Gemini(Spoken):
+    native = frozenset({"embeddings", "images"})
+    versions = ("/v1beta", "/v1alpha", "/v1")
+    layer = "/v1beta/openai"
     speech: ProviderDialect | None = GeminiSpeech()
 
-    def url(self, deployment: Deployment, call: Call) -> str:
-        base = deployment.base_url.rstrip("/")
-        base = base if base.endswith(VERSIONS) else f"{base}/v1beta"
+    def conversation_url(self, base: str, deployment: Deployment, call: Call) -> str:
         model = quote(deployment.upstream_model.removeprefix("models/"))
         verb = "streamGenerateContent?alt=sse" if call.stream else "generateContent"
         return f"{base}/{model if '/' in model else f'models/{model}'}:{verb}"
 
     def headers(self, deployment: Deployment, call: Call) -> Headers:
         """The key stands in a header, never in the address."""
+        if call.dialect in self.native:
+            return super().headers(deployment, call)
         headers = self.plain_headers(call)
         if not deployment.secret:
             return headers
         return (*headers, (b"x-goog-api-key", deployment.secret.encode()))
 
     def usage(self, answer: bytes) -> Usage | None:
-        return read_usage(inner(loaded(answer), "usageMetadata"))
+        return read_usage(inner(loaded(answer), "usageMetadata")) or super().usage(answer)
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
         error = error_object(answer)

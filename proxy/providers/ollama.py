@@ -14,18 +14,22 @@ from proxy.types import Call, Deployment, Usage
 
 
 class Ollama(Spoken):
+    native = frozenset({"completions", "embeddings"})
+    versions = ("/api",)
+    layer = "/v1"
     speech: ProviderDialect | None = OllamaSpeech()
 
-    def url(self, deployment: Deployment, call: Call) -> str:
-        base = deployment.base_url.rstrip("/")
-        return f"{base}/chat" if base.endswith("/api") else f"{base}/api/chat"
+    def conversation_url(self, base: str, deployment: Deployment, call: Call) -> str:
+        return f"{base}/chat"
 
     def headers(self, deployment: Deployment, call: Call) -> Headers:
-        """None is needed where it runs here."""
+        """No key is needed where it runs here."""
+        if call.dialect in self.native:
+            return super().headers(deployment, call)
         return (*self.plain_headers(call, b"application/x-ndjson"), *self.bearer(deployment))
 
     def usage(self, answer: bytes) -> Usage | None:
-        return read_usage(loaded(answer))
+        return read_usage(loaded(answer)) or super().usage(answer)
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
         error = error_object(answer)
