@@ -38,6 +38,7 @@ class Ask:
     choices: int = 1
     tokens_max: int | None = None
     tool: str = "lookup"
+    form: str = ""  # in which numbers or images are wanted
     wire: str = "openai"
 
 

@@ -113,11 +113,11 @@ def _stream(ask: Ask, mode: Mode, content: str) -> Plan:
     costs = costs_of(ask, mode)
     wire = WIRES[ask.wire]
     events = wire.events(ask, mode, costs)
-    pieces = events.pieces(content)
+    opening, pieces = events.opening(), events.pieces(content)
     mark = b"" if mode.behaviour == "nodone" else wire.end_mark
     good = Plan(
         head=head(200, ("content-type", wire.stream_type), ("cache-control", "no-cache")),
-        opening=events.opening(),
+        opening=opening,
         pieces=pieces,
         ending=events.ending() + mark + LAST_CHUNK,
         latency_s=mode["latency_ms"] / 1000,

@@ -2,9 +2,11 @@
 it for over real sockets, and how they read its answers.
 """
 
+from functools import cache
 from typing import Any
 
 import anthropic.types
+import openai.types.responses
 import orjson
 import pydantic
 import pytest
@@ -29,6 +31,11 @@ NAMES = ("anthropic", "gemini", "cohere", "ollama")
 WAYS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 PROVIDERS = pytest.mark.parametrize("name", NAMES)
 TOOL = Tool("weather", "", {})
+
+
+@cache
+def adapter_of(union: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(union)
 
 
 def request(name: str, model: str, conversation: Conversation, *, stream: bool) -> bytes:
@@ -232,8 +239,83 @@ async def test_anthropics_own_types_read_it(behaviour: str, stream: bool) -> Non
     if not stream:
         anthropic.types.Message.model_validate(reply.json, strict=True)
         return
-    kinds: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(anthropic.types.RawMessageStreamEvent)
+    kinds = adapter_of(anthropic.types.RawMessageStreamEvent)
     for event in reply.events:
         data = event[event.index(b"data: ") + 6 :]
         if b'"type":"ping"' not in data:
             kinds.validate_json(data)
+
+
+# OpenAI's own, beside chat completions ------------------------------------------------------
+
+
+def posted(path: str, **fields: Any) -> bytes:
+    body = orjson.dumps({"model": "mock/ok?in=12&out=34&bytes=300&chunks=5", **fields})
+    head = f"POST {path} HTTP/1.1\r\nhost: mock\r\nx-request-id: rid\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize("behaviour", ["ok?out=34", "tools", "thinking", "refusal"])
+@WAYS
+async def test_responses_are_what_openais_own_types_read(behaviour: str, stream: bool) -> None:
+    async with FakeUpstream() as upstream:
+        fields = {"model": f"mock/{behaviour}", "input": "hi", "stream": stream}
+        reply = await ask(upstream, posted("/v1/responses", **fields))
+        [bill] = upstream.billed()
+    assert (reply.status, bill.prompt_tokens, bill.completion_tokens) == (200, 12, 34)
+    if not stream:
+        openai.types.responses.Response.model_validate(reply.json, strict=True)
+        return
+    kinds = adapter_of(openai.types.responses.ResponseStreamEvent)
+    frames = [event[event.index(b"data: ") + 6 :] for event in reply.events]
+    numbers = [orjson.loads(frame)["sequence_number"] for frame in frames]
+    assert numbers == sorted(set(numbers))
+    for frame in frames:
+        kinds.validate_json(frame)
+    assert orjson.loads(frames[-1])["response"]["usage"]["total_tokens"] == 46
+
+
+async def test_a_maximum_leaves_a_response_incomplete() -> None:
+    async with FakeUpstream() as upstream:
+        fields = {"input": "hi", "max_output_tokens": 9}
+        reply = await ask(upstream, posted("/v1/responses", **fields))
+        assert reply.json["incomplete_details"] == {"reason": "max_output_tokens"}
+        assert upstream.billed()[0].completion_tokens == 9
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+async def test_embeddings_come_as_they_are_wanted(form: str) -> None:
+    async with FakeUpstream() as upstream:
+        fields = {"input": ["a", "b"], "encoding_format": form}
+        reply = await ask(upstream, posted("/v1/embeddings", **fields))
+        [bill] = upstream.billed()
+    assert (bill.prompt_tokens, bill.completion_tokens) == (12, 0)
+    assert reply.json["usage"] == {"prompt_tokens": 12, "total_tokens": 12}
+    assert [isinstance(row["embedding"], str) for row in reply.json["data"]] == [
+        form == "base64"
+    ] * 2
+    assert [row["index"] for row in reply.json["data"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "rows"),
+    [
+        ("/v1/moderations", {"input": "a"}, "results"),
+        ("/v1/rerank", {"query": "a", "documents": ["a", "b"]}, "results"),
+        ("/v2/rerank", {"query": "a", "documents": ["a", "b"], "top_n": 1}, "results"),
+        ("/v1/images/generations", {"prompt": "a", "n": 2}, "data"),
+    ],
+)
+async def test_what_is_no_conversation_is_answered_and_billed(
+    path: str, fields: dict[str, Any], rows: str
+) -> None:
+    async with FakeUpstream() as upstream:
+        reply = await ask(upstream, posted(path, **fields))
+        [bill] = upstream.billed()
+        assert (reply.status, bill.prompt_tokens) == (200, 12)
+        wanted = fields.get("n") or fields.get("top_n") or len(fields.get("documents", "a"))
+        assert len(reply.json[rows]) == wanted
+        empty = await ask(upstream, posted(path))
+        assert empty.status == 400
+        broken = await ask(upstream, posted(path, **fields, model="mock/503"))
+        assert (broken.status, len(upstream.billed())) == (503, 1)
