@@ -88,26 +88,14 @@ async def test_a_member_s_own_are_adjusted(api: Stage, acme: str) -> None:
     assert (await adjust(api, acme, "-3", user=person)).code == "credits_too_few"
 
 
-@pytest.mark.parametrize(
-    ("wanted", "status"),
-    [
-        ({"amount": "0"}, 422),
-        ({"amount": "-0"}, 422),
-        ({"amount": "--1"}, 422),
-        ({"amount": "+1"}, 422),
-        ({"amount": -1}, 422),
-        ({"amount": "9999999999"}, 422),
-        ({"amount": "-9999999999"}, 422),
-        ({"amount": "5", "kind": "expiry"}, 400),
-        ({"amount": "5", "kind": "refund"}, 422),
-        ({"amount": "5", "user": REQUEST}, 404),
-        ({"amount": "20000000"}, 403),
-    ],
-)
-async def test_what_is_no_adjustment_is_refused(
-    api: Stage, acme: str, wanted: Any, status: int
-) -> None:
-    assert (await adjust(api, acme, **wanted)).status == status
+async def test_what_is_no_adjustment_is_refused(api: Stage, acme: str) -> None:
+    wrong: list[Any] = ["0", "-0", "--1", "+1", -1, "9999999999", "-9999999999"]
+    for amount in wrong:
+        assert (await adjust(api, acme, amount)).status == 422, amount
+    assert (await adjust(api, acme, "5", kind="expiry")).status == 400
+    assert (await adjust(api, acme, "5", kind="refund")).status == 422
+    assert (await adjust(api, acme, "5", user=REQUEST)).status == 404
+    assert (await adjust(api, acme, "20000000")).status == 403
     assert await _free(api, acme) == 100_000_000
 
 
