@@ -64,6 +64,7 @@ class Door:
         self.flow = flow
         self._is_ready = is_ready
         self._proxies = flow.settings.proxies
+        self._catalogue = (0, b"")  # of which snapshot, and its public list
         self._is_proxy = lru_cache(ADDRESSES_KEPT)(self._is_trusted)
 
     def check(self, request: Request) -> None:
@@ -156,10 +157,19 @@ class Door:
     async def _models(self, request: Request, turn: Turn) -> None:
         path, flow = request.path, self.flow
         if path == CATALOGUE and flow.settings.public_catalogue:
-            found = listing(flow.current.in_force(), None)
+            body = self._listed(flow.current.in_force())
         else:
             found = _models_of(await self._caller(request), path, flow.current.in_force())
-        await turn.answer(200, JSON, orjson.dumps(found))
+            body = orjson.dumps(found)
+        await turn.answer(200, JSON, body)
+
+    def _listed(self, snapshot: Snapshot) -> bytes:
+        """What everybody may ask for is written once: of many models it takes a while."""
+        version, body = self._catalogue
+        if version != snapshot.version or not body:
+            body = orjson.dumps(listing(snapshot, None))
+            self._catalogue = (snapshot.version, body)
+        return body
 
 
 def _models_of(caller: Caller, path: str, snapshot: Snapshot) -> Mapping[str, Any]:
