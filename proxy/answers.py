@@ -74,7 +74,10 @@ class Exchange:
 
     def _with_id(self, headers: relay.Headers) -> Headers:
         rid = self.rid.encode()
-        return [*headers, (b"x-ops-request-id", rid), (b"x-request-id", rid)]
+        named = [(b"x-ops-request-id", rid), (b"x-request-id", rid)]
+        if self._client.name == "messages":
+            named.append((b"request-id", rid))  # where Anthropic's SDKs look for it
+        return [*headers, *named]
 
 
 def error_body(problem: OpsError, rid: str, path: str = "") -> bytes:

@@ -246,3 +246,12 @@ def test_an_error_in_a_stream_that_somebody_else_tells_is_one_event() -> None:
     """Of a provider's stream that passes untouched, the response is the provider's."""
     ((name, told),) = frames(writer().fail(UpstreamBroken(model="ops/m", why="it left"), USAGE))
     assert (name, told["code"]) == ("error", "upstream_broken")
+
+
+def test_the_error_behind_a_stream_that_was_cut_is_one_event() -> None:
+    """A limit that ends a stream is named after its clean end, which stays the end."""
+    made = writer()
+    stream = made.feed([BEGAN, *said(Text("half a")).events]) + made.cut(USAGE)
+    check_order(stream)
+    ((name, told),) = frames(made.fail(OpsError(), USAGE))
+    assert (name, told["sequence_number"]) == ("error", len(frames(stream)))

@@ -49,6 +49,7 @@ class ResponsesWriter(PartsWriter):
         self._items: list[Object] = []  # that have ended
         self._ending = "completed"  # how a part ends
         self._number = 0  # of the next event
+        self._is_over = False
         reasoning = fields.get("reasoning") or {}
         self._tells_thoughts = bool(reasoning.get("summary") or reasoning.get("generate_summary"))
         self._seals_thoughts = INCLUDED in (fields.get("include") or ())
@@ -61,7 +62,8 @@ class ResponsesWriter(PartsWriter):
 
     def fail(self, problem: OpsError, usage: Usage) -> bytes:
         out: list[bytes] = []
-        begun = self.is_begun  # not where somebody else has told the stream until now
+        # not where somebody else has told the stream until now, or it was cut
+        begun = self.is_begun and not self._is_over
         if begun:
             self._ending = "incomplete"
             self.close(usage, out)
@@ -82,6 +84,7 @@ class ResponsesWriter(PartsWriter):
     def _last(self, reason: str, usage: Usage) -> bytes:
         out: list[bytes] = []
         ended = self._conclude(reason, usage, out)
+        self._is_over = True
         self._say(f"response.{ended['status']}", {"response": ended}, out)
         return b"".join(out)
 
