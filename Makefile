@@ -59,6 +59,9 @@ MINUTES ?= 30
 soak: environment ## Memory over a long mixed load on a whole Ops-Center: make soak MINUTES=30
 	$(PYTHON) -m bench.soak --minutes $(MINUTES) $(ARGS)
 
+clients: environment ## Real clients against a running gateway: minutes, installs them; make clients ARGS=--write
+	$(PYTHON) -m bench.clients $(ARGS)
+
 docs: environment ## Generate the generated pages anew
 	$(PYTHON) -m docs.generate
 
@@ -75,4 +78,4 @@ image-check: ## Build the image and really start it: locked down, without a netw
 clean: ## Remove what tools left here, the environment too
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
-.PHONY: help test environment format format-check lint types files tests bench-smoke soak micro bench docs lock image image-check clean
+.PHONY: help test environment format format-check lint types files tests bench-smoke soak micro bench clients docs lock image image-check clean

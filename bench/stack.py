@@ -97,8 +97,9 @@ def serve_model(stack: Stack, model: str, upstream_model: str, prices: dict[str,
         time.sleep(LOOK_S)
 
 
-def serve_provider(stack: Stack) -> None:
-    provider = {"name": "mock", "base_url": f"{stack.upstream_url}/v1", "secret": "sk-mock-secret"}
+def serve_provider(stack: Stack, adapter: str = "openai") -> None:
+    url = f"{stack.upstream_url}/v1"
+    provider = {"name": "mock", "adapter": adapter, "base_url": url, "secret": "sk-mock-secret"}
     stack.api.post("/api/v1/llm/admin/providers", provider)
 
 
