@@ -193,7 +193,8 @@ def test_tool_choice(choice: Any, wanted: ToolChoice) -> None:
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
          "tools.0 of type web_search_20250305"),
         ({"container": "c"}, "container"),
-        ({"context_management": {"edits": []}}, "context_management"),
+        ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+         "context_management"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
         ({"speed": "fast"}, "speed"),
         ({"metadata": {"team": "x"}}, "metadata.team"),
@@ -232,6 +233,12 @@ def test_so_are_blocks(content: Any, name: str) -> None:
 def test_hints_are_no_demands() -> None:
     found = read(**CACHED, service_tier="standard_only", speed="standard")
     assert (found.hints, found.others) == (CACHED, {})
+
+
+def test_thoughts_that_are_to_stay_ask_for_nothing() -> None:
+    """As Claude Code asks, with each request."""
+    kept = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    assert read(context_management=kept).others == {}
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ def read(fields: Mapping[str, Any]) -> Conversation:
     for name, words in ORDINARY.items():
         if fields.get(name) in words:
             top.take(name)
+    if _keeps_all(fields.get("context_management")):
+        top.take("context_management")
     sampling = Sampling(
         temperature=top.number("temperature"),
         top_p=top.number("top_p"),
@@ -59,6 +61,17 @@ def read(fields: Mapping[str, Any]) -> Conversation:
         config.done()
     top.done()
     return found
+
+
+def _keeps_all(management: Any) -> bool:
+    """Whether it asks for no more than that thoughts stay, as they do here."""
+    edits = management.get("edits") if isinstance(management, dict) else None
+    return isinstance(edits, list) and all(
+        isinstance(edit, dict)
+        and str(edit.get("type")).startswith("clear_thinking")
+        and edit.get("keep") == "all"
+        for edit in edits
+    )
 
 
 def _system(top: Fields) -> tuple[Text, ...]:
