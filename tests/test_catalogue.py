@@ -73,6 +73,7 @@ def test_more_than_1300_models_come_with_a_price(rows: list[package.Row]) -> Non
         ("anthropic/claude-sonnet-4-5", {"cache_write": "3.75", "cache_write_1h": "6"}),
         ("anthropic/claude-sonnet-4-5-20250929", {"input": "3", "output": "15"}),
         ("google/gemini-2.5-flash", {"input": "0.3", "audio_in": "1", "cache_audio_in": "0.1"}),
+        ("openai/gpt-4o-audio-preview", {"audio_in": "40", "audio_out": "80", "output": "10"}),
         ("openai/tts-1", {"characters": "15"}),
         ("cohere/command-a", {"input": "2.5", "output": "10"}),
         ("mistral/mistral-ocr-2505", {"pages": "1000", "pages/annotated": "3000"}),
@@ -97,6 +98,7 @@ def test_an_empty_price_is_none(rows: list[package.Row]) -> None:
     unpriced = {r["upstream_model"] for r in rows if not r["prices"]}
     assert "gemma-3" in unpriced
     assert not any(name.endswith(":free") for name in unpriced)
+    assert "openai/gpt-audio" in unpriced  # at a router that says no price of sound
     assert all(row["why_unpriced"] for row in rows if not row["prices"])
 
 

@@ -45,6 +45,13 @@ PRICES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "cohere/embed-multilingual-light-v3.0": {"input": "0.1"},
     }
 )
+#: Classes that the package's price of a model has not, and that would be charged as plain ones.
+ADDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "openai/gpt-4o-audio-preview": {"audio_in": "40", "audio_out": "80"},
+        "openai/gpt-4o-mini-audio-preview": {"audio_in": "10", "audio_out": "20"},
+    }
+)
 #: Names that cost what another one does; each is a model of its own to its provider.
 DATED: Mapping[str, str] = MappingProxyType(
     {

@@ -66,9 +66,24 @@ def rows() -> list[Row]:
                 if name == model.id or name not in owns:
                     row = _row(provider.id, name, facts)
                     found.setdefault((row["provider"], row["upstream_model"]), row)
+    for id, dollars in ours.ADDED.items():
+        _add(found, id, dollars)
     for row in (*_ours(), *_dated(found)):
         found.setdefault((row["provider"], row["upstream_model"]), row)
-    return [row for row in found.values() if is_name(row["upstream_model"])]
+    return [_heard(row) for row in found.values() if is_name(row["upstream_model"])]
+
+
+def _heard(row: Row) -> Row:
+    """Sound costs many times what text does: a model for it whose price has none for sound would
+    be sold far too cheaply, so it is not."""
+    sound = {"audio_in", "seconds"}
+    if "audio" not in row["upstream_model"] or any(sound & set(p["rates"]) for p in row["prices"]):
+        return row
+    return {
+        **row,
+        "prices": [],
+        "why_unpriced": row["why_unpriced"] or "no price of it is for sound",
+    }
 
 
 def _names(model: Any) -> list[str]:
@@ -192,6 +207,23 @@ def _ours() -> Iterator[Row]:
         price: Row = {"from": None, "rates": rates, "tiers": [], "note": note}
         facts = {"name": "", "context_max": None, "retired": False, "why_unpriced": ""}
         yield _row(provider, name, {**facts, "prices": [price]})
+
+
+def _add(found: dict[tuple[str, str], Row], id: str, dollars: Mapping[str, str]) -> None:
+    provider, _, name = id.partition("/")
+    if (row := found.get((provider, name))) is None:
+        return
+    rates = {one: rate(Decimal(price), TOKENS, one, []) for one, price in dollars.items()}
+    note = f"{', '.join(rates)}: the maker's public list, read on {ours.READ_ON}"
+    prices = [
+        {
+            **one,
+            "rates": {**rates, **one["rates"]},
+            "note": "; ".join(filter(None, (one["note"], note))),
+        }
+        for one in row["prices"]
+    ]
+    found[provider, name] = {**row, "prices": prices}
 
 
 def _dated(found: Mapping[tuple[str, str], Row]) -> Iterator[Row]:
