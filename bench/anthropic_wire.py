@@ -93,7 +93,7 @@ class AnthropicEvents:
     def __init__(self, ask: Ask, mode: Mode, costs: Costs) -> None:
         self._ask, self._mode, self._costs = ask, mode, costs
         self._tells = mode.behaviour != "nousage"
-        self._nth = 0  # of the block of text
+        self._nth = int(mode.behaviour == "thinking")  # of the block of text
 
     def opening(self) -> bytes:
         message: dict[str, Any] = {**_message(self._ask), "content": []}
@@ -129,7 +129,6 @@ class AnthropicEvents:
         return out + _event("message_delta", told)
 
     def _thought(self) -> bytes:
-        self._nth = 1
         return (
             _begin(0, {"type": "thinking", "thinking": "", "signature": ""})
             + b"".join(

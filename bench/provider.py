@@ -11,6 +11,7 @@ from bench.ask import Ask, BadRequest, Error
 from bench.bills import BillFile
 from bench.faults import model_list, model_row, plan_for, wrong_key
 from bench.modes import BEHAVIOURS, PREFIX, BadParameter, Mode, UnknownModel, parse
+from bench.other_doors import other_plan
 from bench.plan import Plan, json_plan
 from bench.seen import Seen as Seen
 from bench.wires import WIRES, wire_of
@@ -38,7 +39,9 @@ class Provider:
             self._seen.append(request)
         wire = wire_of(request.path)
         try:
-            return self._chat(request, wire) if wire else _elsewhere(request)
+            if wire:
+                return self._chat(request, wire)
+            return other_plan(request) or _elsewhere(request)
         except UnknownModel as error:
             message = f"The model `{error}` does not exist or you do not have access to it."
             return _refuse(404, message, "model", "model_not_found", wire)

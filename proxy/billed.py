@@ -16,14 +16,17 @@ from proxy.units import units_max
 from proxy.upstream import Reply
 
 ERROR = b'"error"'
+COUNTED = ("chat", "completions", "embeddings")  # sold by the token alone
 SOUND_BYTES_PER_SECOND = 16_000  # where nothing tells how long it is: 128 kbit/s
 WAVE_HEAD = 44  # bytes; it tells how many bytes a second has
 
 
 def usage(reply: Reply, call: Call, price: Price, body: bytes) -> Usage:
     """Raises where the answer is an error in spite of its status, or no answer."""
-    answer = _answer(reply, call, body)
     counted = reply.adapter.usage(body)
+    if counted is not None and call.kind in COUNTED:
+        return counted
+    answer = _answer(reply, call, body)
     if counted is None and ERROR in body and answer.get("error"):
         raise reply.problem(body)
     return _OF_KIND.get(call.kind, _tokens)(call, price, counted, answer, body)

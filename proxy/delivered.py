@@ -58,12 +58,18 @@ class Delivered:
         """Whole events that went to the client."""
         if self._read < FRAMES_READ:
             block = self._learn(block)
-        if block:
-            sizes = _sizes(block)
-            envelope = max(self.envelope, 0)
-            self.events += len(sizes)
-            # each by itself: the short last frame must not take from those that came with it
-            self.content_bytes += sum(size - envelope for size in sizes if size > envelope)
+        if not block:
+            return
+        envelope = max(self.envelope, 0)
+        if block.find(b"\n\n") == len(block) - 2 and b"\r" not in block:  # one, as most are
+            self.events += 1
+            if len(block) > envelope:
+                self.content_bytes += len(block) - envelope
+            return
+        sizes = _sizes(block)
+        self.events += len(sizes)
+        # each by itself: the short last frame must not take from those that came with it
+        self.content_bytes += sum(size - envelope for size in sizes if size > envelope)
 
     def _learn(self, block: bytes) -> bytes:
         """Reads first frames; gives back what lies behind them."""
@@ -111,8 +117,6 @@ class Counted:
 def _sizes(block: bytes) -> list[int]:
     if b"\r" in block:  # other ends than LF LF are rare, and have to be looked for
         return [len(event) for event in sse.events(block)]
-    if block.find(b"\n\n") == len(block) - 2:
-        return [len(block)]
     return [len(event) + 2 for event in block.split(b"\n\n") if event]
 
 

@@ -103,6 +103,7 @@ class TypedFrames:
             count.add(event)  # a word that looks like a mark
             return True
         count.events += 1
+        count.first = count.first or dict(frame)
         if kind.endswith("block_start"):
             self.open = frame
         elif kind.endswith("block_stop"):
@@ -179,7 +180,9 @@ def _response_end(frames: TypedFrames) -> bytes:
     response = frames.count.first.get("response")
     kept = response if isinstance(response, dict) else {}
     why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-    return _event("response.incomplete", {"sequence_number": 0, "response": {**kept, **why}})
+    return _event(
+        "response.incomplete", {"sequence_number": frames.count.events, "response": {**kept, **why}}
+    )
 
 
 def _nothing(frames: TypedFrames) -> bytes:

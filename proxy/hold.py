@@ -18,7 +18,12 @@ from proxy.units import units_max
 BYTES_PER_TOKEN = 4  # as text usually counts
 TALKS = ("chat", "completions")  # kinds of calls that take a maximum of tokens
 SILENT = ("embeddings", "rerank", "moderation")  # kinds of calls that give out no tokens
-TEXT = ("text", "refusal", "input_text", "output_text")
+TEXT = frozenset(
+    {
+        *("text", "refusal", "input_text", "output_text", "summary_text"),
+        *("tool_use", "thinking", "redacted_thinking"),
+    }
+)
 
 
 @frozen
@@ -148,11 +153,23 @@ def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
             return True
         messages = fields.get("input")
     for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list) and not all(map(_is_text, content)):
+        if isinstance(message, dict) and not _is_all_there(message):
             return True
     return False
 
 
+def _is_all_there(message: Mapping[str, Any]) -> bool:
+    """Also of what a tool has given back."""
+    if message.get("type") == "item_reference":
+        return False
+    for name in ("content", "output"):
+        parts = message.get(name)
+        if isinstance(parts, list) and not all(map(_is_text, parts)):
+            return False
+    return True
+
+
 def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in TEXT
+    if not isinstance(part, dict):
+        return False
+    return part.get("type") in TEXT or (part.get("type") == "tool_result" and _is_all_there(part))

@@ -14,37 +14,37 @@ class Splitter:
     An event beyond the limit is an error, but only once all events before it have been given out.
     """
 
-    __slots__ = ("_limit", "_rest")
+    __slots__ = ("_limit", "waiting")
 
     def __init__(self, limit: int) -> None:
-        self._rest = bytearray()
+        self.waiting = bytearray()  # the beginning of an event whose end is still to come
         self._limit = limit
 
     def feed(self, piece: bytes) -> bytes:
         """All whole events that are there now, end to end; the rest is kept for the next piece."""
-        if self._rest or not piece.endswith(b"\n\n"):
+        if self.waiting or not piece.endswith(b"\n\n"):
             piece = self._cut(piece)
         if len(piece) > self._limit:
             piece = self._within_limit(piece)
-        if not piece and len(self._rest) > self._limit:
+        if not piece and len(self.waiting) > self._limit:
             raise EventTooLong
         return piece
 
     def rest(self) -> bytes:
         """What came after the last blank line, once the stream has ended."""
-        rest = bytes(self._rest)
-        self._rest.clear()
+        rest = bytes(self.waiting)
+        self.waiting.clear()
         return rest
 
     def _cut(self, piece: bytes) -> bytes:
         # what lay here before has no end in it, so only the seam and the new bytes are searched
-        seen = max(len(self._rest) - _SEAM, 0)
-        if len(self._rest) > self._limit:
+        seen = max(len(self.waiting) - _SEAM, 0)
+        if len(self.waiting) > self._limit:
             raise EventTooLong
-        self._rest += piece
-        cut = _last_end(self._rest, seen)
-        block = bytes(self._rest[:cut])
-        del self._rest[:cut]
+        self.waiting += piece
+        cut = _last_end(self.waiting, seen)
+        block = bytes(self.waiting[:cut])
+        del self.waiting[:cut]
         return block
 
     def _within_limit(self, block: bytes) -> bytes:
@@ -52,7 +52,7 @@ class Splitter:
         end = 0
         for event in events(block):
             if len(event) > self._limit:
-                self._rest[:0] = block[end:]
+                self.waiting[:0] = block[end:]
                 return block[:end]
             end += len(event)
         return block

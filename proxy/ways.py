@@ -72,25 +72,33 @@ class Untouched:
         self._call, self._outcome, self._limit = call, outcome, limit
         self._secret = reply.deployment.secret
         self._splitter = sse.Splitter(limit)
-        self._feed, self._add = self._splitter.feed, self.count.add
-        self._marks = self._frames.marks
+        self.take = self._taker()
 
     @property
     def events(self) -> int:
         return self.count.events
 
-    def take(self, piece: bytes) -> bytes:
-        try:
-            block = self._feed(piece)
-        except sse.EventTooLong:
-            raise too_long(self._call, self._limit) from None
-        if not block:
-            return block
-        one, two, three, four = self._marks
-        if one in block or two in block or three in block or four in block:
-            return kept(block, self._frames, self._secret)
-        self._add(block)
-        return block
+    def _taker(self) -> Callable[[bytes], bytes]:
+        """Made once for each stream: what is asked for each piece of it is at hand."""
+        feed, add, frames = self._splitter.feed, self.count.add, self._frames
+        one, two, three, four = frames.marks
+        call, limit, waiting = self._call, self._limit, self._splitter.waiting
+        secret, fourth = self._secret, four != three
+
+        def take(piece: bytes) -> bytes:
+            if waiting or len(piece) > limit or not piece.endswith(b"\n\n"):
+                try:
+                    piece = feed(piece)
+                except sse.EventTooLong:
+                    raise too_long(call, limit) from None
+                if not piece:
+                    return piece
+            if one in piece or two in piece or three in piece or (fourth and four in piece):
+                return kept(piece, frames, secret)
+            add(piece)
+            return piece
+
+        return take
 
     def rest(self) -> bytes:
         rest = self._splitter.rest().rstrip(b"\r\n")

@@ -70,7 +70,7 @@ class ResponsesWriter(PartsWriter):
         shape = problem.shape(self._rid)
         told = {name: shape[name] for name in ("code", "message", "param")}
         # beside each other in the specification; SDKs look for them below `error`
-        self._say("error", {**told, "error": shape}, out)
+        self._say("error", {**told, "error": shape, "usage": usage_object(usage)}, out)
         if not begun:
             return out[0]
         failed = self._ended({"status": "failed", "error": failure(problem)})
