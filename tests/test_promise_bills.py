@@ -120,7 +120,9 @@ class Client:
 def table() -> list[list[str]]:
     """The rows below the heading of the page: client, provider, row, reason, counted by, cost."""
     page = (ROOT / "docs" / "money.md").read_text()
-    lines = page.partition("## The bill, however it ends")[2].partition("\n## ")[0].splitlines()
+    lines = (
+        page.partition("## The bill, however it ends")[2].partition("<!-- other")[0].splitlines()
+    )
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in rows if len(row) == 6 and row[1].startswith("mock/")]
 
