@@ -46,7 +46,7 @@ START = """
 import logging, os, sys
 from proxy import declared, settings, supervisor
 logging.basicConfig(level="INFO")
-wanted = declared.load(settings.Settings, os.environ)
+wanted = declared.load(settings.Settings, os.environ, strict=False)
 sys.exit(supervisor.run(wanted, [sys.executable, sys.argv[1]]))
 """
 
