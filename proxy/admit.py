@@ -266,6 +266,7 @@ def _ticket(
         deployments=offer.deployments,
         left=admitted.left,
         amounts=amounts,
+        input_held=hold.input_tokens,
         output_held=hold.output_tokens,
         lowered_to=lowered_to,
         conversation=call.conversation,

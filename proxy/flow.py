@@ -65,6 +65,7 @@ class Flow:
             call = said_anew(call, ticket)
             if ticket.lowered_to is not None:
                 call = request.with_maximum(call, ticket.lowered_to)
+            call.bound(ticket.input_held, output_max(call, ticket.model))
             self._begin(ticket, call, outcome)
             reply = await self.upstream.first(call, ticket.deployments, outcome)
             # a provider may answer a stream's request with one plain object
@@ -142,7 +143,7 @@ class _Slices:
         self._flow = flow
         self._request = (ticket, call, outcome)
         self._held = ticket.output_held
-        self._most = output_max(call, ticket.model)
+        self._most = call.output_most
         self._look_ahead()
 
     async def more(self) -> bool:
@@ -163,7 +164,7 @@ class _Slices:
 
     async def refusal(self) -> OpsError:
         ticket, call, _ = self._request
-        extra = more_ucr(ticket, call, self._next)
+        extra = more_ucr(ticket, self._next)
         return await self._flow.admission.ended(ticket, call, extra)
 
     @property

@@ -32,6 +32,7 @@ class Hold:
     output_tokens: int  # that it carries
     tokens: int  # that limits of tokens count until it is known how many they are
     tokens_in: int  # those of them that come in
+    input_tokens: int  # that it carries
 
 
 def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
@@ -43,17 +44,24 @@ def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
     tokens = likely + _likely_output(call, output, settings.output_assumed)
     if call.stream and not model.thinks:
         output = min(output, settings.slice_tokens)
-    return Hold(_worst(call, model, price, output), output, tokens, likely)
+    return _hold(call, model, price, output, tokens, likely)
 
 
-def more_ucr(ticket: Ticket, call: Call, tokens: int) -> int:
+def more_ucr(ticket: Ticket, tokens: int) -> int:
     """What the next slice of a stream can cost at most, after the hold that it began with."""
-    price = ticket.price
-    return worst_ucr(0, tokens, price.reached_by(input_max(call, ticket.model)))
+    return worst_ucr(0, tokens, ticket.price.reached_by(ticket.input_held))
+
+
+def _hold(call: Call, model: Model, price: Price, output: int, tokens: int, likely: int) -> Hold:
+    into = input_max(call, model)
+    return Hold(_worst_of(call, price, into, output), output, tokens, likely, into)
 
 
 def _worst(call: Call, model: Model, price: Price, output: int) -> int:
-    into = input_max(call, model)
+    return _worst_of(call, price, input_max(call, model), output)
+
+
+def _worst_of(call: Call, price: Price, into: int, output: int) -> int:
     bound = price.reached_by(into) if price.tiers else price
     return worst_ucr(into, output, bound, units_max(call, price))
 
@@ -70,7 +78,7 @@ def lowered(
     output = low * call.choices
     likely = likely_input(call, model)
     tokens = likely + min(output, settings.output_assumed)
-    return Hold(_worst(call, model, price, output), output, tokens, likely)
+    return _hold(call, model, price, output, tokens, likely)
 
 
 def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:

@@ -108,7 +108,7 @@ class Settler:
 
     async def extend(self, ticket: Ticket, call: Call, outcome: Outcome, tokens: int) -> bool:
         """Holds a stream's next slice; False where the credits do not carry it."""
-        extra = more_ucr(ticket, call, tokens)
+        extra = more_ucr(ticket, tokens)
         row = Renewal(ticket.rid, ticket.standing.owners, so_far(ticket, call, outcome), extra)
         try:
             [answer] = await self._shards.renew(ticket.shard, [row])

@@ -17,6 +17,7 @@ from proxy.price import Kind
 from proxy.price import Price as Price
 
 Network = IPv4Network | IPv6Network
+UNBOUNDED = 1 << 62  # tokens of a call that has not been admitted
 TokenKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 # The world as the control plane published it ------------------------------------
@@ -213,6 +214,13 @@ class Call:
     conversation: Conversation | None = None  # where it is said in another dialect
     model_output_max: int = 0  # of the model, for whom a provider wants a number
     context_max: int = 0  # likewise
+    input_most: int = UNBOUNDED  # tokens that are held, and no estimate goes beyond
+    output_most: int = UNBOUNDED  # likewise; of a stream, with all slices that it may get
+
+    def bound(self, input_most: int, output_most: int) -> None:
+        """Once, as it is admitted: to copy it would cost more than to find them."""
+        object.__setattr__(self, "input_most", input_most)
+        object.__setattr__(self, "output_most", output_most)
 
 
 @frozen
@@ -241,8 +249,8 @@ class Ticket:
     deployments: tuple[Deployment, ...] = ()
     left: tuple[int, ...] = ()  # of each meter of the standing, after this hold
     amounts: Sequence[int] = ()  # that it takes of each
-    output_held: int = 0  # tokens that the hold carries; of a stream the first slice
-    bound: Price | None = None  # what holds of it go by: the tiers that it can reach
+    input_held: int = UNBOUNDED  # tokens that the hold carries
+    output_held: int = 0  # likewise; of a stream the first slice
     lowered_to: int | None = None  # tokens, when the credits did not carry the model's maximum
     conversation: Conversation | None = None  # where the call is said in another dialect
 

@@ -118,6 +118,16 @@ def test_what_is_no_text_may_fill_the_context(fields: dict[str, Any], whole: boo
     assert (input_max(call(fields), MODEL) == MODEL.context_max) is whole
 
 
+def test_no_estimate_goes_beyond_what_is_held() -> None:
+    """Until a call is admitted nothing is held, and nothing bounds it."""
+    asked = call({**SAID, "max_tokens": 10})
+    assert min(asked.input_most, asked.output_most) > 10**18
+    hold = hold_of(asked, MODEL, PRICE, SETTINGS)
+    assert (hold.input_tokens, hold.output_tokens) == (len(asked.body), 10)
+    asked.bound(hold.input_tokens, hold.output_tokens)
+    assert (asked.input_most, asked.output_most) == (len(asked.body), 10)
+
+
 def test_a_maximum_that_nobody_has_told_us_is_sent_along() -> None:
     """So that no answer is longer than what was held for it; the client's own goes first."""
     unknown = Model("m", 1_000, 200, 0, (), PRICE, output_assumed=True)
