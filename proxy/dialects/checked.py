@@ -39,8 +39,11 @@ class Fields:
         return value
 
     def one_of(self, name: str, words: Sequence[str], default: str | None = "") -> str:
-        value = self.text(name, default)
-        if value and value not in words:
+        """One of these words; an empty one is none of them."""
+        if default is not None and name not in self._rest:
+            return default
+        value = self.text(name, None)
+        if value not in words:
             raise invalid(self.at(name), f"it takes {', '.join(words)}")
         return value
 
