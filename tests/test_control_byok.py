@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from control import sql
 from proxy.keyfile import KeyFile
 from proxy.records import key_record, organisation_record
 from proxy.replies import RawRecord
@@ -127,6 +128,21 @@ async def test_a_key_goes_with_its_member(api: Stage) -> None:
         "DELETE FROM membership WHERE organisation = $1 AND role = 'developer'", acme
     )
     assert await pool.fetchval("SELECT count(*) FROM byok_key") == 0
+
+
+async def test_another_key_or_address_is_untested_and_spoken_to_in_its_own_way(api: Stage) -> None:
+    made = await api.post(BYOK, {**MINE, "provider": "google"})
+    path, pool = f"{BYOK}/{made.json['id']}", api.state.pool
+    subject, put = f"byok:{made.json['id']}", sql.load()["key_test_put"]
+    beside = "https://generativelanguage.googleapis.com/v1beta/openai"
+    for change, adapter in (
+        ({"key": SECRET}, "gemini"),
+        ({"base_url": beside, "key": SECRET}, "compatible"),
+    ):
+        await pool.execute(put, subject, "accepted", "well")
+        assert (await api.patch(path, {"name": "x"})).json["test"] == "accepted"
+        assert (await api.patch(path, change)).json["test"] is None
+        assert [own.adapter for own in await of_key(api, api.token)] == [adapter]
 
 
 MISTAKES: list[tuple[dict[str, object], str]] = [

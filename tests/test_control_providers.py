@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from control import sql
 from control.providers import environment
 from tests.control_stage import Stage, stage
 from tests.http_stage import Peer, serving
@@ -157,3 +158,55 @@ async def test_a_provider_without_its_key_serves_only_who_brings_one(api: Stage)
     told = await api.state.redis.command("HGET", "{ops}:snapshot", "models")
     assert b"api.openai.com" in told
     assert SECRET.encode() not in told
+
+
+async def test_what_a_test_has_found_goes_with_its_key(api: Stage) -> None:
+    """With another key or address, also of the environment; not when it is switched off."""
+    pool = api.state.pool
+
+    async def tested(*names: str) -> list[str]:
+        for name in names:
+            subject = f"provider:{name}"
+            await pool.execute(sql.load()["key_test_put"], subject, "accepted", "well")
+        rows = (await api.get(PROVIDERS)).json["data"]
+        return [row["name"] for row in rows if row["test"]]
+
+    await api.post(PROVIDERS, {"name": "openai", "secret": SECRET})
+    await api.post(PROVIDERS, {"name": "groq"})
+    one = f"{PROVIDERS}/openai"
+    assert await tested("openai", "groq") == ["groq", "openai"]
+    assert (await api.patch(one, {"enabled": False})).json["test"] == "accepted"
+    for change in ({"secret": SECRET}, {"base_url": "https://gw.test/v1", "secret": SECRET}):
+        assert (await api.patch(one, change)).json["test"] is None
+        assert await tested("openai") == ["groq", "openai"]
+    assert (await api.delete(f"{KEYS}/openai")).json["test"] is None
+    await environment.refresh(pool, api.state.keys, {"GROQ_API_KEY": "gsk_0123456789abcdef"})
+    assert await tested() == []
+
+
+async def test_a_key_that_was_replaced_while_it_was_tested_is_not_told_good(api: Stage) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.begin()
+        await api.put(f"{PROVIDERS}/house/secret", {"secret": OTHER})
+        await peer.send(b"HTTP/1.1 200 x\r\ncontent-length: 2\r\n\r\n{}")
+
+    async with serving(script) as server:
+        base = server.url.removesuffix("/chat")
+        await api.post(PROVIDERS, {"name": "house", "base_url": base, "secret": SECRET})
+        found = await api.post(f"{PROVIDERS}/house/test")
+    assert (found.status, "Test it again" in found.message) == (409, True)
+    [row] = [row for row in (await api.get(PROVIDERS)).json["data"] if row["name"] == "house"]
+    assert row["test"] is None
+
+
+async def test_another_address_may_speak_another_dialect(api: Stage) -> None:
+    """Many serve OpenAI's beside their own; what was asked for by name stays."""
+    own = "https://generativelanguage.googleapis.com/v1beta"
+    await api.post(PROVIDERS, {"name": "google", "secret": SECRET})
+    for url, adapter in ((f"{own}/openai", "compatible"), (own, "gemini")):
+        edited = await api.patch(f"{PROVIDERS}/google", {"base_url": url, "secret": SECRET})
+        assert edited.json["adapter"] == adapter
+    given = {"name": "mine", "kind": "google", "adapter": "openai", "base_url": own}
+    assert (await api.post(PROVIDERS, given)).status == 201
+    edited = await api.patch(f"{PROVIDERS}/mine", {"base_url": f"{own}/openai"})
+    assert edited.json["adapter"] == "openai"

@@ -68,6 +68,21 @@ async def test_a_ceiling_that_a_request_has_named_stands_too(api: Stage) -> None
     assert (kept.status, kept.json["made_by"]) == (200, "api")
 
 
+async def test_a_job_that_requests_have_made_is_nobodys(api: Stage) -> None:
+    """Others run under it: who names its ceiling to the API does not own it, booked or not yet."""
+    acme = await api.organisation()
+    ann, chief = await api.person("developer", acme), await api.person("moderator", acme)
+    await api.state.pool.execute(sql.load()["job_seen"], [acme], ["booked"], [CEILING])
+    shard = await api.state.pool.fetchval("SELECT shard FROM organisation WHERE id = $1", acme)
+    owner = job_owner(shard, acme, Job("unbooked", None))
+    await api.state.redis.command("HSET", owner, "bud.l", CEILING)
+    for id in ("booked", "unbooked"):
+        kept = await ann.post(JOBS, {"id": id, "max_cost": "0.2"})
+        assert (kept.json["made_by"], kept.json["user"]) == ("api", None)
+        assert (await ann.post(f"{JOBS}/{id}/close")).code == "role_missing"
+        assert (await chief.post(f"{JOBS}/{id}/close")).status == 200
+
+
 async def test_a_closed_job_stays_closed(api: Stage) -> None:
     await api.post(JOBS, {"id": "run-1", "max_cost": "1"})
     closed = await api.post(f"{JOBS}/run-1/close")

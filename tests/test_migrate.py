@@ -147,3 +147,24 @@ def test_a_statement_without_a_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "one.sql").write_text("SELECT 1\n-- name: one\nSELECT 1\n")
     with pytest.raises(sql.SqlError, match="before the first"):
         sql.read(tmp_path)
+
+
+async def test_providers_from_before_the_catalogue_get_its_names(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    """Those whose names were usual, but are not the catalogue's."""
+    whole = sql.schema_folder()
+    for file in sorted(whole.glob("*.sql"))[:10]:
+        (tmp_path / file.name).write_text(file.read_text())
+    await migrate.migrate(empty_database_url, tmp_path)
+    conn = await asyncpg.connect(empty_database_url)
+    names = {"xai": "x-ai", "grok": "x-ai", "gemini": "google", "hf": "huggingface"}
+    names |= {"mistralai": "mistral", "together-ai": "together", "groq": "groq", "house": "house"}
+    await conn.executemany(
+        "INSERT INTO provider (name, adapter, base_url) VALUES ($1, 'compatible', 'https://x.test')",
+        [(name,) for name in names],
+    )
+    await migrate.migrate(empty_database_url)
+    rows = await conn.fetch("SELECT name, catalogue FROM provider WHERE adapter = 'compatible'")
+    await conn.close()
+    assert {row["name"]: row["catalogue"] for row in rows} == names

@@ -13,7 +13,7 @@ from pydantic import StrictBool, model_validator
 
 from control import sql
 from control.api.limit_acts import changes_of_people
-from control.api.provider_acts import address, known, spoken, tried
+from control.api.provider_acts import address, known, replaced_meanwhile, spoken, tried
 from control.api.providers import Secret
 from control.api.shapes import (
     Developer,
@@ -143,14 +143,17 @@ async def edit_own_key(
         row = await _found(conn, caller, id)
         kind = KINDS.get(row["kind"], KINDS["compatible"])
         url, sealed, last = row["base_url"], row["secret"], row["last4"]
+        speaks = row["adapter"]
         if given.base_url is not None:
             url = _address(state, kind, given.base_url)
+            speaks = kind.adapter_at(url)
         if secret:
             whose = _sealed_for(organisation, row["person"], kind)
             sealed, last = state.keys.seal(whose, url, secret), last4(secret)
         name, models = _or(given.name, row["name"]), _or(given.models, row["models"])
         flags = _or(given.fallback, row["fallback"]), _or(given.enabled, row["enabled"])
-        await conn.execute(sql.load()["byok_edit"], id, name, url, models, sealed, last, *flags)
+        changed = (id, name, url, models, sealed, last, *flags, speaks)
+        await conn.execute(sql.load()["byok_edit"], *changed)
         said = warnings(kind, secret) if secret else []
         return await _done(conn, caller, id, organisation, row["person"], said)
 
@@ -175,7 +178,9 @@ async def test_own_key(request: Request, caller: Developer, id: KeyPath) -> Resp
     found = await tried(state, kind, row["base_url"], secret, judge)
 
     async def effect(conn: Connection) -> Done:
-        await _found(conn, caller, id)
+        now = await _found(conn, caller, id)
+        if (now["base_url"], now["secret"]) != (row["base_url"], row["secret"]):
+            raise replaced_meanwhile()
         await conn.execute(sql.load()["key_test_put"], f"byok:{id}", *found)
         return Done(await _read(conn, caller, id))
 

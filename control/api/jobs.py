@@ -87,12 +87,11 @@ async def create_job(request: Request, caller: Developer, given: JobWanted) -> R
     async def effect(conn: Connection) -> Done:
         query = sql.load()
         await conn.fetchrow(query["organisation_lock"], chosen)
-        await _require_free(conn, state, chosen, given)
-        made = await conn.fetchval(
-            query["job_add"], chosen, given.id, given.max_cost, caller.person
-        )
+        runs = await _require_free(conn, state, chosen, given)
+        owner = None if runs else caller.person  # others' requests may run under it
+        made = await conn.fetchval(query["job_add"], chosen, given.id, given.max_cost, owner)
         if made is None:
-            await conn.execute(query["job_keep"], chosen, given.id, caller.person)
+            await conn.execute(query["job_keep"], chosen, given.id)
         row = await _found(conn, chosen, given.id)
         return Done(_shown(row), 200 if made is None else 201, [_change(chosen, given.id)])
 
@@ -133,8 +132,8 @@ def _require_moderator(caller: Caller) -> None:
         raise RoleMissing(needed="moderator", held=caller.role)
 
 
-async def _require_free(conn: Connection, state: State, chosen: UUID, given: JobWanted) -> None:
-    """The name is new, or it has this ceiling already."""
+async def _require_free(conn: Connection, state: State, chosen: UUID, given: JobWanted) -> bool:
+    """The name is new, or it has this ceiling already: then true."""
     before = await conn.fetchrow(sql.load()["job_lock"], chosen, given.id)
     if before is not None and before["closed_at"] is not None:
         raise Conflict(why=f"The job {given.id} is closed. Take another id.")
@@ -147,6 +146,7 @@ async def _require_free(conn: Connection, state: State, chosen: UUID, given: Job
     open_ones = await conn.fetchval(sql.load()["job_count"], chosen)
     if open_ones >= JOBS_MAX and not (before is not None and before["kept"]):
         raise Conflict(why=f"No organisation has more than {JOBS_MAX} open jobs; close some.")
+    return ceiling is not None
 
 
 async def _set(conn: Connection, state: State, chosen: UUID, job: str) -> int | None:

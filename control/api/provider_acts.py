@@ -117,9 +117,12 @@ async def edit(
         if row is None:
             raise missing()
         kind, url = KINDS.get(row["kind"], KINDS["compatible"]), row["base_url"]
-        if base_url is not None and row["adapter"] != "echo":
+        speaks = row["adapter"]
+        if base_url is not None and speaks != "echo":
             private = state.settings.private_providers
             url = address(kind, base_url, private=private, switch="PRIVATE_PROVIDERS")
+            if speaks == kind.adapter_at(row["base_url"]):  # not one that was asked for
+                speaks = kind.adapter_at(url)
         stored = (row["secret"], row["secret_last4"])
         if without_key or url != row["base_url"]:
             stored = (None, None)
@@ -127,7 +130,7 @@ async def edit(
             stored = (state.keys.seal(name, url, text), last4(text))
         kept = environment.kept(name, kind.name, url, state.keys, os.environ)
         serves = row["enabled"] if enabled is None else enabled
-        changed = (name, url, serves, _keyed(kind, url), *stored, *kept)
+        changed = (name, url, serves, _keyed(kind, url), *stored, *kept, speaks)
         await conn.execute(sql.load()["provider_edit"], *changed)
         return await _done(conn, shape, name, warnings(kind, text) if text else [])
 
@@ -157,6 +160,9 @@ async def test(request: Request, caller: Caller, shape: type[BaseModel], name: s
     found = await tried(state, kind, url, secret)
 
     async def effect(conn: Connection) -> Done:
+        now = await conn.fetchrow(sql.load()["provider_show"], name)
+        if now is None or (now["base_url"], now["secret"] or now["env_secret"]) != (url, sealed):
+            raise replaced_meanwhile()
         await conn.execute(sql.load()["key_test_put"], f"provider:{name}", *found)
         return await _done(conn, shape, name, [])
 
@@ -176,6 +182,10 @@ async def tried(
 def _keyed(kind: Kind, url: str) -> bool:
     """At an address of one's own none may be wanted."""
     return kind.needs_key and url == kind.base_url
+
+
+def replaced_meanwhile() -> Conflict:
+    return Conflict(why="Its key or address was changed while it was tested. Test it again.")
 
 
 def missing() -> NotFound:

@@ -171,8 +171,8 @@ RETURNING id
 SELECT * FROM job WHERE organisation = $1 AND id = $2 FOR UPDATE
 
 -- name: job_keep
--- One that requests have made is now kept like those of the API.
-UPDATE job SET kept = true, person = $3 WHERE organisation = $1 AND id = $2 AND NOT kept
+-- One that requests have made is now kept like those of the API. It becomes nobody's: others run under it.
+UPDATE job SET kept = true WHERE organisation = $1 AND id = $2 AND NOT kept
 
 -- name: job_close
 UPDATE job SET kept = true, closed_at = now() WHERE organisation = $1 AND id = $2 AND closed_at IS NULL

@@ -18,7 +18,12 @@ SELECT name, kind, adapter, base_url, enabled, secret, secret_last4, env_secret,
 FROM provider WHERE name = $1 FOR NO KEY UPDATE
 
 -- name: provider_edit
-UPDATE provider SET base_url = $2, enabled = $3, keyed = $4, secret = $5, secret_last4 = $6, env_secret = $7, env_last4 = $8
+-- What a test has found was of the key and the address that there were.
+WITH test AS (
+  DELETE FROM key_test WHERE subject = 'provider:' || $1 AND EXISTS (
+    SELECT FROM provider WHERE name = $1 AND (base_url, secret, env_last4) IS DISTINCT FROM ($2, $5, $8)))
+UPDATE provider SET base_url = $2, enabled = $3, keyed = $4, secret = $5, secret_last4 = $6, env_secret = $7,
+                    env_last4 = $8, adapter = $9
 WHERE name = $1
 
 -- name: provider_remove
@@ -29,6 +34,9 @@ DELETE FROM provider WHERE name = $1 RETURNING name
 SELECT name, kind, base_url, env_secret FROM provider
 
 -- name: provider_environment_put
+WITH test AS (
+  DELETE FROM key_test WHERE subject = 'provider:' || $1 AND EXISTS (
+    SELECT FROM provider WHERE name = $1 AND secret IS NULL))
 UPDATE provider SET env_secret = $2, env_last4 = $3 WHERE name = $1
 
 -- name: key_test_put
@@ -54,7 +62,11 @@ ON CONFLICT DO NOTHING
 RETURNING id
 
 -- name: byok_edit
-UPDATE byok_key SET name = $2, base_url = $3, models = $4, secret = $5, last4 = $6, fallback = $7, enabled = $8
+WITH test AS (
+  DELETE FROM key_test WHERE subject = 'byok:' || $1::uuid AND EXISTS (
+    SELECT FROM byok_key WHERE id = $1 AND (base_url, secret) IS DISTINCT FROM ($3, $5)))
+UPDATE byok_key SET name = $2, base_url = $3, models = $4, secret = $5, last4 = $6, fallback = $7, enabled = $8,
+                    adapter = $9
 WHERE id = $1
 
 -- name: byok_remove
