@@ -155,4 +155,5 @@ def test_every_piece_is_recorded() -> None:
         for line in path.read_text().splitlines()
         if line.startswith("def test_")
     }
-    assert set(json.loads(RECORDED.read_text())) == defined
+    recorded = {name.partition("[")[0] for name in json.loads(RECORDED.read_text())}
+    assert recorded == defined

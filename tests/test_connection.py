@@ -441,8 +441,11 @@ async def test_a_caller_who_leaves_inside_a_body_can_still_close_it() -> None:
 async def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(begin: bytes) -> None:
     """It comes too seldom: a worker would carry thousands of them along."""
 
+    asked = asyncio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.request()
+        asked.set()
         await peer.send(begin)
         await peer.closed()
 
@@ -450,7 +453,7 @@ async def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(begi
         asking = asyncio.create_task(post(made, server.url))
         if begin:
             await asyncio.wait([asking])
-        await becomes(lambda: server.connections)
+        await asked.wait()
         asking.cancel()
         [answer] = await asyncio.gather(asking, return_exceptions=True)
         if isinstance(answer, Answer):
