@@ -3,8 +3,6 @@
 Follows nothing, repeats no key, and never asks anywhere but there.
 """
 
-import asyncio
-import os
 import ssl
 from dataclasses import dataclass
 from typing import Literal
@@ -13,15 +11,13 @@ from urllib.parse import urlsplit
 import httptools
 import orjson
 
+from control.fetch import WHOLE_S, ask
 from control.providers.table import ANTHROPIC_VERSION, Auth, Kind
 from proxy import dial
-from proxy.egress import Egress
-from proxy.http1 import taken_apart
 from proxy.incoming import Unreachable
 from proxy.masks import mask
-from proxy.networks import Forbidden, Judge, is_possible
+from proxy.networks import Judge, is_possible
 
-WHOLE_S = 10.0  # longest from the first step to the last byte
 ANSWER_MAX = 4 * 2**20  # bytes; some lists of models are long
 SAID_MAX = 300  # characters
 
@@ -40,10 +36,9 @@ async def trial(
     """Asks the provider; `judge` tells where it may lie."""
     url = place(kind, base_url)
     try:
-        async with asyncio.timeout(WHOLE_S):
-            status, body = await _asked(
-                kind.test.method, url, headers(kind.auth, secret), tls, judge
-            )
+        status, body, _whole = await ask(
+            kind.test.method, url, headers(kind.auth, secret), tls, ANSWER_MAX, judge
+        )
     except TimeoutError:
         return Found("unreachable", f"It has not answered within {WHOLE_S:.0f} seconds.")
     except (Unreachable, httptools.HttpParserError) as problem:
@@ -115,68 +110,3 @@ def _is_true(body: bytes, name: str) -> bool:
     except orjson.JSONDecodeError:
         return False
     return isinstance(whole, dict) and whole.get(name) is True
-
-
-# The call -------------------------------------------------------------------------------
-
-
-class _Answer:
-    """What httptools tells of it."""
-
-    def __init__(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.body = bytearray()
-        self.status = 0
-        self.whole = False
-
-    def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        self.whole = True
-
-
-async def _asked(
-    method: str, url: str, fields: list[tuple[str, str]], tls: ssl.SSLContext, judge: Judge
-) -> tuple[int, bytes]:
-    origin, target = taken_apart(url)
-    hop = Egress.of(os.environ).hop(origin.host, origin.port, origin.tls)
-    if hop is None:
-        sock = await dial.connect(origin.host, origin.port, judge)
-    else:
-        if judge is not is_possible:  # the proxy on the way would look the name up once more
-            raise Forbidden("keys of one's own are not tested through an HTTP proxy")
-        sock = await dial.connect(hop.host, hop.port)
-    try:
-        if hop is not None:
-            await dial.tunnel(sock, b"%b:%d" % (origin.name, origin.port), hop)
-        name = origin.host if origin.tls else None
-        secure = tls if origin.tls else None
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=secure, server_hostname=name)
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        usual = [("accept", "application/json"), ("connection", "close"), ("content-length", "0")]
-        lines = "".join(f"{name}: {value}\r\n" for name, value in [*usual, *fields])
-        begin = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), target, origin.authority)
-        writer.write(begin + lines.encode("latin-1") + b"\r\n")
-        return await _read(reader)
-    finally:
-        writer.transport.abort()
-
-
-async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """As much as tells something: of a long list of models the beginning."""
-    answer = _Answer()
-    while not answer.whole and len(answer.body) < ANSWER_MAX:
-        data = await reader.read(64 * 1024)
-        if not data:
-            break
-        answer.parser.feed_data(data)
-    if not answer.status:
-        raise Unreachable("it ended without an answer")
-    return answer.status, bytes(answer.body)
