@@ -13,6 +13,16 @@ PROMPTS_MAX = 2_048  # of one legacy completion
 OUTPUT_MAX = 10_000_000  # tokens that a client may ask for
 LEGACY_OUTPUT = 16  # tokens that a legacy completion has where none are named, by its definition
 END_USER_MAX = 256  # characters that are kept of `user`
+#: The maximum and the number of answers by names of other servers': a hold knows but ours.
+ELSEWHERE = frozenset(
+    {
+        *("max_new_tokens", "max_gen_len", "max_length", "num_predict", "num_return_sequences"),
+        *("generation_config", "generationConfig", "candidate_count", "candidateCount"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "best_of"),
+    }
+)
+#: Other names for the sound of a transcription, which would be read where it is not measured.
+SOUNDS = ("url", "file_url", "file_id")
 #: What is read here and by `proxy.units`, in any dialect, and on which a hold depends.
 READ = frozenset(
     {
@@ -20,6 +30,7 @@ READ = frozenset(
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_cost", "max_tool_calls"),
         *("prompt", "input", "query", "documents", "quality", "size", "background"),
         *("tools", "web_search_options", "previous_response_id", "conversation", "stream_format"),
+        *(*ELSEWHERE, "file", *SOUNDS),
     }
 )
 Fields = Mapping[str, Any]
@@ -67,6 +78,7 @@ def chat(fields: Fields) -> Asked:
     older = whole(fields, "max_tokens", 1, OUTPUT_MAX)
     # a provider that knows but one of the two obeys that one, so the larger is what may come
     limits = [limit for limit in (newer, older) if limit is not None]
+    _by_no_other_name(fields, _OF_CHAT)
     return Asked(
         stream,
         stream and _usage_wanted(fields),
@@ -82,6 +94,7 @@ def messages(fields: Fields) -> Asked:
     if fields.get("max_tokens") is None:
         raise FieldMissing("max_tokens", name="max_tokens")
     most = whole(fields, "max_tokens", 1, OUTPUT_MAX)
+    _by_no_other_name(fields, _OF_MESSAGES)
     metadata = fields.get("metadata")
     named = metadata.get("user_id") if isinstance(metadata, dict) else None
     return Asked(_stream(fields), True, most, _end_user({"user": named}))
@@ -100,6 +113,7 @@ def responses(fields: Fields) -> Asked:
     if fields.get("prompt") is None and fields.get("previous_response_id") is None:
         _present(fields, "input")
     most = whole(fields, "max_output_tokens", 1, OUTPUT_MAX)
+    _by_no_other_name(fields, _OF_RESPONSES)
     return Asked(_stream(fields), True, most, _end_user(fields))
 
 
@@ -109,10 +123,26 @@ def completions(fields: Fields) -> Asked:
     best = whole(fields, "best_of", 1, CHOICES_MAX) or 1
     choices = max(choices_of(fields), best) * _prompts(prompt)
     most = whole(fields, "max_tokens", 0, OUTPUT_MAX)
+    _by_no_other_name(fields, _OF_COMPLETIONS)
     each = LEGACY_OUTPUT if most is None else max(most, 1)
     return Asked(
         stream, stream and _usage_wanted(fields), each * choices, _end_user(fields), choices
     )
+
+
+_OF_CHAT = ELSEWHERE - {"max_tokens", "max_completion_tokens"}
+_OF_MESSAGES = ELSEWHERE - {"max_tokens"}
+_OF_RESPONSES = ELSEWHERE - {"max_output_tokens"}
+_OF_COMPLETIONS = ELSEWHERE - {"max_tokens", "best_of"}
+
+
+def _by_no_other_name(fields: Fields, names: frozenset[str]) -> None:
+    if names.isdisjoint(fields):
+        return
+    for name in names.intersection(fields):
+        if fields[name] is not None:
+            why = "a setting of this dialect does the same; name that one"
+            raise FieldInvalid(name, name=name, why=why)
 
 
 def _messages(fields: Fields) -> None:
@@ -167,6 +197,9 @@ def rerank(fields: Fields) -> Asked:
 def transcription(fields: Fields) -> Asked:
     """Of a form, whose values are texts."""
     _present(fields, "file")
+    for name in SOUNDS:
+        if name in fields:
+            raise FieldInvalid(name, name=name, why="send the sound itself, as `file`")
     return Asked(fields.get("stream") in ("true", "True", "1"), True)
 
 

@@ -11,6 +11,7 @@ from proxy.errors import BodyInvalid, FieldInvalid
 PARTS_MAX = 100
 HEAD_MAX = 4_096  # bytes of a part's headers
 TEXT_MAX = 1_000_000  # bytes of a field that is no file
+FILE = "file"  # the one part that is a file
 TYPE = b"multipart/form-data"
 _boundary = re.compile(
     rb'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;",]{1,70}))',
@@ -36,11 +37,11 @@ def read(body: bytes, content_type: bytes) -> list[Part]:
     if found is None:
         raise BodyInvalid(why="it takes multipart/form-data with a boundary")
     mark = b"\r\n--" + (found[1] or found[2])
-    pieces = (b"\r\n" + body).split(mark)
-    if len(pieces) < 2 or pieces[0].strip() or not pieces[-1].startswith(b"--"):
-        raise BodyInvalid(why="the form does not end with its boundary")
+    pieces = (b"\r\n" + body).split(mark, PARTS_MAX + 2)
     if len(pieces) > PARTS_MAX + 2:
         raise BodyInvalid(why=f"the form has more than {PARTS_MAX} parts")
+    if len(pieces) < 2 or pieces[0].strip() or not pieces[-1].startswith(b"--"):
+        raise BodyInvalid(why="the form does not end with its boundary")
     parts = [_part(piece) for piece in pieces[1:-1]]
     for part in parts:
         name = part.name
@@ -76,6 +77,9 @@ def texts(parts: Sequence[Part]) -> dict[str, str]:
 
 def _texts(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
     for part in parts:
+        if (part.filename is None) is (part.name == FILE):
+            why = "it takes a file, with a name" if part.name == FILE else "it takes no file"
+            raise FieldInvalid(part.name, name=part.name, why=why)
         if part.filename is not None:
             yield part.name, part.filename.decode("utf-8", "replace") or "file"
             continue

@@ -68,6 +68,14 @@ def test_what_could_be_read_in_two_ways_is_refused(body: bytes, kind: bytes) -> 
         forms.read(body, kind)
 
 
+def test_a_form_is_cut_no_further_than_it_may_have_parts() -> None:
+    body = forms.write([Part("a[]", b"1")] * forms.PARTS_MAX, b"x")
+    assert len(forms.read(body, KIND)) == forms.PARTS_MAX
+    for many in (forms.PARTS_MAX + 1, 50_000):
+        with pytest.raises(OpsError, match=f"more than {forms.PARTS_MAX} parts"):
+            forms.read(forms.write([Part("a[]", b"1")] * many, b"x"), KIND)
+
+
 def test_a_field_takes_text_of_a_size() -> None:
     for value in (b"\xff", b"a" * (forms.TEXT_MAX + 1)):
         with pytest.raises(OpsError):
