@@ -117,6 +117,9 @@ def test_what_is_sent_is_what_its_own_sdk_sends() -> None:
 def test_an_answers_length_is_always_bounded() -> None:
     """By itself it is without end there."""
     assert said(asked(), output_max=77)["options"]["num_predict"] == 77
+    for named, sent in ((-1, 77), (-2, 77), (0, 77), (5, 5), (78, 77), ("9999", 77), (None, 77)):
+        options = said(asked(others={"options": {"num_predict": named}}), output_max=77)["options"]
+        assert options["num_predict"] == sent
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from proxy.providers.carried import (
     refused,
     turns,
 )
-from proxy.providers.fields import as_json
+from proxy.providers.fields import as_json, count
 from proxy.providers.minted import is_minted
 from proxy.providers.ollama_answer import AnswerReader, whole_answer
 
@@ -55,15 +55,16 @@ class OllamaSpeech:
     ) -> dict[str, Any]:
         """What does not fit into the context is refused by it, where it would cut by itself."""
         others = dict(refuse_others(conversation, NAME, OWN))
-        own = others.pop("options", {})
+        own = others.pop("options", None)
+        own = own if isinstance(own, dict) else {}
         messages = list(_messages(conversation))
         tools = _tools(conversation.tools, conversation.tool_choice)
         most = conversation.output_max or output_max
         options = {
             **_sampling(conversation),
-            "num_predict": most,
             "num_ctx": others.pop("num_ctx", None) or _room(messages, tools, most, context_max),
-            **(own if isinstance(own, dict) else {}),
+            **own,
+            "num_predict": min(count(own, "num_predict") or most, most),  # its 0 is no maximum
         }
         body = {
             "model": model,
