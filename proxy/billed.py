@@ -1,46 +1,61 @@
-"""What a whole answer that passed untouched is billed by: tokens as its provider counts them, or
-images, seconds, characters, searches where the model is sold by these. Pure.
+"""What an answer that passed untouched is billed by, whole or streamed: tokens as its provider
+counts them, or images, seconds, characters, searches where the model is sold by these. Pure.
+
+No number of a provider's gets into the ledger but through `count`; what we count ourselves is never
+more than what is held.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import orjson
 
 from proxy.errors import UpstreamBroken
-from proxy.estimates import BYTES_PER_TOKEN, estimate
+from proxy.estimates import BYTES_PER_TOKEN, estimate, so_far
 from proxy.price import Price
 from proxy.pricing import NOTHING
-from proxy.types import Call, Usage
+from proxy.providers import hosted
+from proxy.providers.fields import Object, count, inner
+from proxy.types import Call, Delivered, Usage
 from proxy.units import units_max
 from proxy.upstream import Reply
 
 ERROR = b'"error"'
 COUNTED = ("chat", "completions", "embeddings")  # sold by the token alone
 SOUND_BYTES_PER_SECOND = 16_000  # where nothing tells how long it is: 128 kbit/s
-WAVE_HEAD = 44  # bytes; it tells how many bytes a second has
+WAVE_HEAD = 44  # bytes
+WAVE_BYTES_PER_SECOND_MAX = 192_000 * 8 * 4  # the most that is recorded; more is no truth
 
 
 def usage(reply: Reply, call: Call, price: Price, body: bytes) -> Usage:
     """Raises where the answer is an error in spite of its status, or no answer."""
     counted = reply.adapter.usage(body)
     if counted is not None and call.kind in COUNTED:
-        return counted
+        return _searched(call, counted)
     answer = _answer(reply, call, body)
     if counted is None and ERROR in body and answer.get("error"):
         raise reply.problem(body)
-    return _OF_KIND.get(call.kind, _tokens)(call, price, counted, answer, body)
+    return _OF_KIND[call.kind](call, price, counted, answer, len(body))
 
 
-def spoken(call: Call, price: Price) -> Usage:
-    """Of speech, whose answer is sound and tells nothing: what it was made from is known."""
-    if "characters" in price.rates:
-        return Usage(units_max(call, price))
-    text = str(call.fields.get("input", ""))
-    return Usage({"input": -(-len(text.encode()) // BYTES_PER_TOKEN)}, "estimated")
+def streamed(
+    call: Call, price: Price, counted: Usage | None, progress: Delivered, answer: Object = NOTHING
+) -> Usage:
+    """However it ended. `answer`: what a whole one would have said of images and seconds."""
+    if call.kind in COUNTED:
+        return _searched(call, counted or so_far(call, progress))
+    return _OF_KIND[call.kind](call, price, counted, answer, progress.content_bytes)
 
 
-def _answer(reply: Reply, call: Call, body: bytes) -> Mapping[str, Any]:
+def _searched(call: Call, used: Usage) -> Usage:
+    """A chat completion that was asked to search has done it once, and counts it nowhere."""
+    asked = call.fields.get("web_search_options") is not None and call.dialect == "chat"
+    if not asked or "web_searches" in used.tokens:
+        return used
+    return replace(used, tokens={**used.tokens, "web_searches": 1})
+
+
+def _answer(reply: Reply, call: Call, body: bytes) -> Object:
     """Of JSON, the object; of other texts nothing that could be read."""
     if b"json" not in reply.content_type and call.kind in ("transcription", "speech"):
         return NOTHING
@@ -53,68 +68,79 @@ def _answer(reply: Reply, call: Call, body: bytes) -> Mapping[str, Any]:
     return answer if isinstance(answer, dict) else NOTHING
 
 
-def _tokens(
-    call: Call, price: Price, counted: Usage | None, answer: Mapping[str, Any], body: bytes
-) -> Usage:
+def _unseen(call: Call, read: int, made: str) -> Usage:
+    """Tokens of sound and images cannot be told from their bytes: what is held for them."""
+    tokens = {"input": min(-(-read // BYTES_PER_TOKEN), call.input_most), made: call.output_most}
+    return Usage(tokens, "estimated")
+
+
+# Kinds of calls -----------------------------------------------------------------------
+
+
+def _tokens(call: Call, price: Price, counted: Usage | None, answer: Object, size: int) -> Usage:
     if call.dialect == "count_tokens":
         return Usage({})
-    return counted or estimate(call, len(body), NOTHING)
+    return counted or _searched(call, estimate(call, size, hosted.run(answer)))
 
 
-def _images(
-    call: Call, price: Price, counted: Usage | None, answer: Mapping[str, Any], body: bytes
-) -> Usage:
-    """By the image where it is sold so: as many as came."""
+def _images(call: Call, price: Price, counted: Usage | None, answer: Object, size: int) -> Usage:
+    """By the image where it is sold so: as many as came, of those that were asked for."""
+    found = answer.get("data")
+    made = len(found) if isinstance(found, list) else None
     if not any(name.split("/")[0] == "images" for name in price.rates):
-        return counted or estimate(call, 0, NOTHING)
-    found, most = answer.get("data"), units_max(call, price)
-    if not isinstance(found, list):
+        nothing = estimate(call, 0, NOTHING)
+        return counted or (nothing if made == 0 else _unseen(call, len(call.body), "image_out"))
+    most = units_max(call, price)
+    if made is None:
         return Usage(most, "estimated")
-    made = {name: len(found) if name.startswith("images") else n for name, n in most.items()}
-    return Usage(made)
+    return Usage(
+        {name: min(made, n) if name.startswith("images") else n for name, n in most.items()}
+    )
 
 
-def _speech(
-    call: Call, price: Price, counted: Usage | None, answer: Mapping[str, Any], body: bytes
-) -> Usage:
-    return counted or spoken(call, price)
+def _speech(call: Call, price: Price, counted: Usage | None, answer: Object, size: int) -> Usage:
+    """Sound tells nothing, but what it was made from is known."""
+    if "characters" in price.rates:
+        return Usage(units_max(call, price))
+    text = str(call.fields.get("input", ""))
+    return counted or _unseen(call, len(text.encode()), "audio_out")
 
 
 def _transcription(
-    call: Call, price: Price, counted: Usage | None, answer: Mapping[str, Any], body: bytes
+    call: Call, price: Price, counted: Usage | None, answer: Object, size: int
 ) -> Usage:
-    if counted is not None and "seconds" not in price.rates:
+    """A provider that tells neither the length of a sound nor tokens leaves it to the sound."""
+    if "seconds" not in price.rates:
+        return counted or estimate(call, size, NOTHING)
+    told = count(inner(answer, "usage"), "seconds")
+    seconds = count(answer, "duration") if told is None else told
+    if seconds is not None:
+        return Usage({"seconds": seconds})
+    if counted is not None and ("seconds" in counted.tokens or "output" in price.rates):
         return counted
-    told = answer.get("usage")
-    seconds = told.get("seconds") if isinstance(told, dict) else None
-    if seconds is None:
-        seconds = answer.get("duration")
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
-        return Usage({"seconds": -int(-seconds // 1)})
-    if counted is not None:
-        return counted
-    if "seconds" in price.rates:
-        return Usage({"seconds": _length(call)}, "estimated")
-    return estimate(call, len(body), NOTHING)
+    return Usage({"seconds": min(_length(call), units_max(call, price)["seconds"])}, "estimated")
 
 
 def _length(call: Call) -> int:
     """Seconds of the sound that was sent."""
-    sound = max((part.value for part in call.parts if part.filename is not None), key=len)
-    rate = 0
-    if sound[:4] == b"RIFF" and len(sound) >= WAVE_HEAD:
-        rate = int.from_bytes(sound[28:32], "little")
-    return -(-len(sound) // (rate or SOUND_BYTES_PER_SECOND))
+    files = (part.value for part in call.parts if part.filename is not None)
+    sound = max(files, key=len, default=b"")
+    return -(-len(sound) // (_wave_rate(sound) or SOUND_BYTES_PER_SECOND))
 
 
-def _rerank(
-    call: Call, price: Price, counted: Usage | None, answer: Mapping[str, Any], body: bytes
-) -> Usage:
-    meta = answer.get("meta")
-    units = meta.get("billed_units") if isinstance(meta, dict) else None
-    searches = units.get("search_units") if isinstance(units, dict) else None
-    if isinstance(searches, int | float) and "searches" in price.rates:
-        return Usage({"searches": -int(-searches // 1)})
+def _wave_rate(sound: bytes) -> int:
+    """Bytes that a second has by the head of a wave, where they can be; it tells them twice."""
+    if len(sound) < WAVE_HEAD or sound[:4] != b"RIFF" or sound[8:16] != b"WAVEfmt ":
+        return 0
+    samples, rate = (int.from_bytes(sound[at : at + 4], "little") for at in (24, 28))
+    rate = min(rate, samples * int.from_bytes(sound[32:34], "little"))
+    return rate if rate <= WAVE_BYTES_PER_SECOND_MAX else 0
+
+
+def _rerank(call: Call, price: Price, counted: Usage | None, answer: Object, size: int) -> Usage:
+    searches = count(inner(inner(answer, "meta"), "billed_units"), "search_units")
+    if searches is not None and "searches" in price.rates:
+        return Usage({"searches": searches})
     if counted is not None and "input" in price.rates:
         return counted
     if "searches" in price.rates:
@@ -123,7 +149,7 @@ def _rerank(
 
 
 def _moderation(
-    call: Call, price: Price, counted: Usage | None, answer: Mapping[str, Any], body: bytes
+    call: Call, price: Price, counted: Usage | None, answer: Object, size: int
 ) -> Usage:
     """No provider tells what a moderation used."""
     if "requests" in price.rates:
@@ -131,7 +157,10 @@ def _moderation(
     return counted or estimate(call, 0, NOTHING)
 
 
-_OF_KIND = {
+_OF_KIND: Mapping[str, Callable[[Call, Price, Usage | None, Object, int], Usage]] = {
+    "chat": _tokens,
+    "completions": _tokens,
+    "embeddings": _tokens,
     "images": _images,
     "speech": _speech,
     "transcription": _transcription,

@@ -104,6 +104,15 @@ class Delivered:
             self.envelope = envelope
 
 
+class Silent(Delivered):
+    """Of sound and images: how many events, but none of their bytes are text."""
+
+    __slots__ = ()
+
+    def add(self, block: bytes) -> None:
+        self.events += sum(1 for event in sse.events(block) if sse.data(event))
+
+
 class Counted:
     """The same of a stream whose every event is read."""
 

@@ -1,8 +1,11 @@
-"""What a request used where nothing tells it: counted by bytes, and marked so. Pure."""
+"""What a request used where nothing tells it: counted by bytes, never beyond what is held for it,
+and marked so. Pure.
+"""
 
 from collections.abc import Mapping
 
 from proxy.hold import SILENT
+from proxy.price import SIDES
 from proxy.types import Call, Delivered, Usage
 
 BYTES_PER_TOKEN = 4
@@ -10,9 +13,11 @@ BYTES_PER_TOKEN = 4
 
 def estimate(call: Call, content_bytes: int, told: Mapping[str, int]) -> Usage:
     """Of what came in only where it was not told."""
-    tokens = dict(told) or {"input": -(-len(call.body) // BYTES_PER_TOKEN)}
+    tokens = dict(told)
+    if not any(SIDES.get(name) == "input" for name in told):
+        tokens["input"] = min(-(-len(call.body) // BYTES_PER_TOKEN), call.input_most)
     if call.kind not in SILENT:
-        tokens["output"] = -(-content_bytes // BYTES_PER_TOKEN)
+        tokens["output"] = min(-(-content_bytes // BYTES_PER_TOKEN), call.output_most)
     return Usage(tokens, "estimated")
 
 

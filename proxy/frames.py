@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from proxy import sse
-from proxy.delivered import Delivered, Text
+from proxy.delivered import Delivered, Silent, Text
 from proxy.masks import mask_bytes
 from proxy.price import SIDES, tokens_in
 from proxy.pricing import NOTHING
+from proxy.providers.fields import inner
+from proxy.providers.hosted import unit_of
 from proxy.types import Call, Outcome, Usage
 
 DONE = b"[DONE]"
@@ -35,6 +37,10 @@ class Frames(Protocol):
     def last(self) -> bytes:
         """Frames of ours that end a stream where its credits ended."""
 
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What a whole answer would have said by which images and seconds are billed."""
+
 
 def frames_of(call: Call, usage: ReadUsage, outcome: Outcome) -> Frames:
     typed = _TYPED.get(call.dialect)
@@ -46,6 +52,7 @@ def frames_of(call: Call, usage: ReadUsage, outcome: Outcome) -> Frames:
 class ChoiceFrames:
     """OpenAI's chat completions, and legacy ones."""
 
+    told: Mapping[str, Any] = NOTHING
     marks = (COUNTS, ERROR, DONE, DONE)
 
     def __init__(self, call: Call, usage: ReadUsage, outcome: Outcome) -> None:
@@ -85,15 +92,19 @@ class Typed(NamedTuple):
     ends: frozenset[str]
     fails: frozenset[str]
     last: Callable[["TypedFrames"], bytes]
+    ran: str = ""  # the one that tells of a tool that the provider has run
+    part: str = ""  # and where in it
 
 
 class TypedFrames:
     """Anthropic's messages, OpenAI's responses, and streams of sound and images."""
 
     def __init__(self, typed: Typed, usage: ReadUsage, outcome: Outcome) -> None:
-        self.count = Delivered(typed.text)
+        self.count = Silent() if typed.text is _no_bytes else Delivered(typed.text)
         self.marks = typed.marks
         self.open: Mapping[str, Any] | None = None  # the part that has begun
+        self._ends: list[Mapping[str, Any]] = []  # what each of the last frames tells of usage
+        self._failures = 0
         self._typed, self._usage, self._outcome = typed, usage, outcome
 
     def look(self, event: bytes, data: bytes) -> bool:
@@ -110,9 +121,22 @@ class TypedFrames:
             self.open = None
         if COUNTS in data and (usage := self._usage(data)):
             self._counted(kind, usage)
-        count.done = count.done or kind in typed.ends
-        count.error = count.error or kind in typed.fails
+        elif kind == typed.ran and (unit := unit_of(inner(frame, typed.part))):
+            count.told = {**count.told, unit: count.told.get(unit, 0) + 1}
+        if kind in typed.ends:
+            count.done = True
+            self._ends.append(inner(frame, "usage"))
+        if kind in typed.fails:
+            count.error = True
+            self._failures += 1
         return True
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """Of an image of which a part went out, and of no end, nothing is told."""
+        usage = self._ends[-1] if self._ends else NOTHING
+        is_part = not self._ends and self.count.events > self._failures
+        return {"usage": usage} if is_part else {"usage": usage, "data": self._ends}
 
     def last(self) -> bytes:
         return self._typed.last(self)
@@ -120,12 +144,16 @@ class TypedFrames:
     def _counted(self, kind: str, usage: Usage) -> None:
         count = self.count
         if kind == self._typed.begins:
-            count.told = {n: c for n, c in usage.tokens.items() if SIDES.get(n) == "input"}
+            count.told = _came_in(usage.tokens)
             return
-        told = usage.tokens
-        if tokens_in(told) in (0, tokens_in(count.told)):  # told in more detail at the beginning
-            told = {**count.told, **{n: c for n, c in told.items() if SIDES.get(n) != "input"}}
+        told, before = usage.tokens, _came_in(count.told)
+        if tokens_in(told) in (0, tokens_in(before)):  # told in more detail at the beginning
+            told = {**before, **{n: c for n, c in told.items() if SIDES.get(n) != "input"}}
         self._outcome.usage = replace(usage, tokens=told)
+
+
+def _came_in(tokens: Mapping[str, int]) -> dict[str, int]:
+    return {name: number for name, number in tokens.items() if SIDES.get(name) == "input"}
 
 
 def is_error(data: bytes) -> bool:
@@ -209,6 +237,8 @@ _TYPED: Mapping[str, Typed] = {
         frozenset({"message_stop"}),
         frozenset({"error"}),
         _message_end,
+        "content_block_start",
+        "content_block",
     ),
     "responses": Typed(
         (COUNTS, ERROR, b'.done"', b'.added"'),
@@ -217,6 +247,8 @@ _TYPED: Mapping[str, Typed] = {
         frozenset({"response.completed", "response.incomplete", "response.failed"}),
         frozenset({"error", "response.failed"}),
         _response_end,
+        "response.output_item.done",
+        "item",
     ),
     "transcription": _SOUND,
     "translation": _SOUND,

@@ -82,11 +82,9 @@ async def stream(
 ) -> bytes:
     """Pieces in, pieces out; gives back the last one. However it ends, `outcome` knows what was
     used until then."""
-    way = way_of(reply, call, outcome)
+    way = way_of(reply, call, outcome, price)
     outcome.delivered = count = way.count
     outcome.kind, outcome.reason = "settled", "cut"
-    if call.kind == "speech":
-        outcome.usage = billed.spoken(call, price)
     down.fail = way.fail
     take, send = way.take, down.chunk
 
@@ -105,7 +103,7 @@ async def stream(
     finally:
         if way.events:
             outcome.usage = way.used()
-        elif outcome.usage.source != "provider" or call.kind == "speech":
+        elif outcome.usage.source != "provider":
             outcome.kind = "released"  # not one event came: nothing is charged
     return way.end()
 

@@ -5,7 +5,7 @@ are no text. Pure; each knows what it has given out, and how it ends.
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from proxy import sse
+from proxy import billed, sse
 from proxy.delivered import Counted as Count
 from proxy.dialects.base import Reader, Writer
 from proxy.dialects.clients import client_of
@@ -23,7 +23,7 @@ from proxy.errors import ErrorInStream, OpsError, UpstreamBroken
 from proxy.estimates import so_far
 from proxy.frames import frames_of, kept
 from proxy.masks import mask
-from proxy.price import SIDES
+from proxy.price import SIDES, Price
 from proxy.types import NO_USAGE, Call, Delivered, Outcome, Usage
 from proxy.upstream import Reply
 
@@ -65,11 +65,12 @@ class Way(Protocol):
 class Untouched:
     """Same dialect in and out: nothing is parsed but the events that tell usage or an end."""
 
-    def __init__(self, reply: Reply, call: Call, outcome: Outcome) -> None:
+    def __init__(self, reply: Reply, call: Call, outcome: Outcome, price: Price) -> None:
         limit = reply.settings.event_max_bytes
         self._frames = frames_of(call, reply.adapter.usage, outcome)
         self.count = self._frames.count
         self._call, self._outcome, self._limit = call, outcome, limit
+        self._price = price
         self._secret = reply.deployment.secret
         self._splitter = sse.Splitter(limit)
         self.take = self._taker()
@@ -112,11 +113,12 @@ class Untouched:
             return "error_in_stream"
         if not self.count.done:
             raise UpstreamBroken(model=self._call.model, why=CUT)
-        return self._outcome.usage.reason
+        return self.used().reason
 
     def used(self) -> Usage:
-        told = self._outcome.usage
-        return told if told.source == "provider" else so_far(self._call, self.count)
+        told, frames = self._outcome.usage, self._frames
+        counted = told if told.source == "provider" else None
+        return billed.streamed(self._call, self._price, counted, self.count, frames.told)
 
     def last(self) -> bytes:
         return self._frames.last()
@@ -225,33 +227,35 @@ class Translated:
         return [bytes(line).strip() for line in whole]
 
 
-def way_of(reply: Reply, call: Call, outcome: Outcome) -> Way:
+def way_of(reply: Reply, call: Call, outcome: Outcome, price: Price) -> Way:
     if not reply.is_native:
         return Translated(reply, call, outcome)
     if not reply.is_events:
-        return Bare(outcome)
-    return Untouched(reply, call, outcome)
+        return Bare(call, price)
+    return Untouched(reply, call, outcome, price)
 
 
 class Bare:
     """Bytes that are no text, such as sound."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, call: Call, price: Price) -> None:
         self.count, self.events = Count(), 0
-        self._outcome = outcome
+        self._call, self._price = call, price
 
     def take(self, piece: bytes) -> bytes:
         self.events += 1
+        if self._call.kind in billed.COUNTED:
+            self.count.content_bytes += len(piece)  # of a text that does not say that it is one
         return piece
 
     def rest(self) -> bytes:
         return b""
 
     def ending(self) -> str:
-        return "usage_frame"
+        return self.used().reason
 
     def used(self) -> Usage:
-        return self._outcome.usage
+        return billed.streamed(self._call, self._price, None, self.count)
 
     def last(self) -> bytes:
         return b""

@@ -12,12 +12,14 @@ from bench.ask import Ask, content_of, costs_of
 from bench.modes import parse
 from bench.responses_wire import ResponsesWire
 from proxy import sse
+from proxy.price import Price
 from proxy.providers.catalog import ADAPTERS
 from proxy.settings import Settings
 from proxy.types import Call, Deployment, Outcome
 from proxy.upstream import Reply
 from proxy.ways import Untouched
 
+PRICE = Price(1, {"input": 1, "output": 1}, 1_000_000)
 PLACE = Deployment(1, "m", "p", "anthropic", "http://127.0.0.1:1", "m")
 WIRES: dict[str, Any] = {"messages": AnthropicWire(), "responses": ResponsesWire()}
 OWNERS = {"messages": "anthropic", "responses": "openai"}
@@ -57,7 +59,7 @@ def way(dialect: str) -> tuple[Untouched, Outcome]:
     fields: dict[str, Any] = {"stream": True}
     call = Call("rid", "/", body, fields, "m", True, True, None, None, dialect=dialect)
     reply = Reply(Answer(), ADAPTERS[OWNERS[dialect]], PLACE, Settings(), 0)
-    return Untouched(reply, call, outcome), outcome
+    return Untouched(reply, call, outcome, PRICE), outcome
 
 
 @DIALECTS

@@ -159,19 +159,21 @@ async def test_sound_is_sent_on_as_a_form_and_charged_by_the_second(
         model=model, file=("a.wav", sound), response_format="text"
     )
     assert text.strip() == "one two"
-    pieces = [
-        event.type
-        async for event in await sdk.audio.transcriptions.create(
-            model=newer, file=("a.wav", sound), stream=True
-        )
-    ]
-    assert pieces == ["transcript.text.delta", "transcript.text.done"]
+    for streaming in (newer, model):
+        pieces = [
+            event.type
+            async for event in await sdk.audio.transcriptions.create(
+                model=streaming, file=("a.wav", sound), stream=True
+            )
+        ]
+        assert pieces == ["transcript.text.delta", "transcript.text.done"]
     second = 360_000
     assert await booked(stage) == [
         ("usage_frame", {"seconds": 7}, "provider", 7 * second),
         ("usage_frame", {"seconds": 7}, "provider", 7 * second),
         ("no_usage_frame", {"seconds": 3}, "estimated", 3 * second),
         ("usage_frame", {"input": 7, "output": 8}, "provider", 87_000),
+        ("usage_frame", {"seconds": 7}, "provider", 7 * second),
     ]
 
 
@@ -215,6 +217,12 @@ async def test_responses_pass_untouched_where_they_are_spoken(
     [
         (b"--x\r\n\r\nno\r\n--x--\r\n", "multipart/form-data; boundary=x", None),
         (b"{}", "application/json", None),
+        (
+            b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\na\r\n'
+            b'--x\r\ncontent-disposition: form-data; name="file"\r\n\r\nb\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            "file",
+        ),
         (
             b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\na\r\n'
             b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nb\r\n--x--\r\n',

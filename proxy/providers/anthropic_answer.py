@@ -50,6 +50,7 @@ def read_usage(usage: Object) -> Usage | None:
     went = went or 0
     thought = min(count(inner(usage, "output_tokens_details"), "thinking_tokens") or 0, went)
     written, written_1h = _written(usage)
+    tools = inner(usage, "server_tool_use")
     tokens = {
         "input": came or 0,
         "cache_read": count(usage, "cache_read_input_tokens") or 0,
@@ -57,7 +58,8 @@ def read_usage(usage: Object) -> Usage | None:
         "cache_write_1h": written_1h,
         "output": went - thought,
         "reasoning": thought,
-        "web_searches": count(inner(usage, "server_tool_use"), "web_search_requests") or 0,
+        "web_searches": count(tools, "web_search_requests") or 0,
+        "code_runs": count(tools, "code_execution_requests") or 0,
     }
     return usage_of(tokens, usage)
 

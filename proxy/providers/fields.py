@@ -59,13 +59,14 @@ def usage_of(counts: Mapping[str, int], told: Object, total: int | None = None) 
 
 
 def _is_absurd(told: Object) -> bool:
-    """Whether anything that is a number cannot be one of tokens."""
-    for value in told.values():
-        if isinstance(value, int | float):
-            if not 0 <= value <= TOKENS_MAX:
-                return True
-        elif isinstance(value, dict) and _is_absurd(value):
+    """Whether anything that is a number cannot be one of tokens; without recursion, as deep as a
+    provider may write."""
+    level = [told]
+    while level:
+        values = [value for fields in level for value in fields.values()]
+        if any(isinstance(v, int | float) and not 0 <= v <= TOKENS_MAX for v in values):
             return True
+        level = [value for value in values if isinstance(value, dict)]
     return False
 
 

@@ -13,7 +13,7 @@ from proxy.masks import mask
 from proxy.providers.base import Headers
 from proxy.providers.fields import loaded
 from proxy.providers.openai_speech import OpenAISpeech
-from proxy.providers.openai_usage import read_usage, usage_in
+from proxy.providers.openai_usage import read_usage, usage_in, with_tools
 from proxy.types import Call, Deployment, Usage
 
 #: What every server that speaks like OpenAI may take, each at a path of its own.
@@ -97,7 +97,8 @@ class OpenAI:
         return orjson.dumps({**call.fields, **changes})
 
     def usage(self, answer: bytes) -> Usage | None:
-        return read_usage(usage_in(loaded(answer)))
+        frame = loaded(answer)
+        return with_tools(read_usage(usage_in(frame)), frame)
 
     def error(self, deployment: Deployment, status: int, answer: bytes) -> OpsError:
         message = mask(_message(answer), deployment.secret)[:ERROR_TEXT_MAX]

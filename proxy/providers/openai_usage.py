@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from proxy.providers import hosted
 from proxy.providers.fields import Object, count, inner, usage_of
 from proxy.types import Usage
 
@@ -35,6 +36,12 @@ def read_usage(usage: Mapping[str, Any]) -> Usage | None:
     found = usage_of(tokens, usage, total)
     beside = {name: number for field, name in _BESIDE.items() if (number := count(usage, field))}
     return replace(found, tokens={**found.tokens, **beside}) if beside else found
+
+
+def with_tools(usage: Usage | None, answer: Object) -> Usage | None:
+    """Tools that the provider has run are items of its answer, and in no count of it."""
+    ran = hosted.run(inner(answer, "response") or answer)
+    return replace(usage, tokens={**ran, **usage.tokens}) if usage is not None and ran else usage
 
 
 #: Names that other providers have for what was read from a cache.

@@ -1,0 +1,266 @@
+"""What answers that pass untouched are billed by: what the provider tells, or what we count
+ourselves, which is never more than what is held.
+"""
+
+from typing import Any
+
+import pytest
+
+from proxy import billed, forms
+from proxy.errors import FieldInvalid
+from proxy.request import read
+from proxy.served import SERVED
+from proxy.types import Outcome
+from proxy.ways import way_of
+from tests.billed_stage import (
+    FORM,
+    SEARCH,
+    SETTINGS,
+    SOUND,
+    TEXT,
+    TOKENS,
+    USAGE,
+    asked,
+    heard,
+    priced,
+    reply,
+    stream,
+    used,
+    wave,
+    whole,
+)
+
+# Tools that the provider runs -----------------------------------------------------------
+
+OUTPUT = [
+    SEARCH,
+    {"type": "message", "content": []},
+    SEARCH,
+    {**SEARCH, "action": {"type": "open_page"}},
+    {**SEARCH, "status": "failed"},
+    {"type": "file_search_call"},
+    {"type": "code_interpreter_call"},
+    {"type": "image_generation_call", "result": "…"},
+    {"type": "function_call"},
+]
+RAN = {"web_searches": 2, "file_searches": 1, "code_runs": 1, "images": 1}
+
+
+def test_tools_are_charged_as_often_as_they_ran() -> None:
+    """They are items of what comes out, whole or streamed, and in no count of tokens."""
+    call, price = asked("responses", input="x", tools=[{"type": "web_search"}]), priced(input=1)
+    answer = {"output": OUTPUT, "usage": USAGE}
+    assert used(whole(call, price, answer)) == ({**TOKENS, **RAN}, "provider")
+    for end in ("completed", "incomplete"):
+        way = stream(call, price, {"type": f"response.{end}", "response": answer})
+        assert used(way.used()) == ({**TOKENS, **RAN}, "provider")
+
+
+def test_tools_that_ran_are_charged_also_where_no_usage_came() -> None:
+    call, price = asked("responses", input="x", most=(10, 20)), priced(input=1)
+    answer = {"output": OUTPUT, "text": "x" * 1_000}
+    assert used(whole(call, price, answer)) == ({**RAN, "input": 7, "output": 20}, "estimated")
+    done = [{"type": "response.output_item.done", "item": item} for item in OUTPUT]
+    assert used(stream(call, price, *done).used()) == (
+        {**RAN, "input": 7, "output": 0},
+        "estimated",
+    )
+
+
+def test_a_chat_that_searches_has_searched_once() -> None:
+    """Models that search count it nowhere, but those that do are believed."""
+    said: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
+    call, price = asked("chat", web_search_options={}, **said), priced(input=1, output=1)
+    usage = {"prompt_tokens": 7, "completion_tokens": 8}
+    once = {**TOKENS, "web_searches": 1}
+    assert used(whole(call, price, {"usage": usage})) == (once, "provider")
+    assert used(stream(call, price, {"choices": [], "usage": usage}).used()) == (once, "provider")
+    assert whole(call, price, {"choices": []}).tokens["web_searches"] == 1
+    more = {**usage, "num_search_queries": 3}
+    assert whole(call, price, {"usage": more}).tokens["web_searches"] == 3
+    assert whole(asked("chat", **said), price, {"usage": usage}).tokens == TOKENS
+
+
+def test_anthropics_tools_are_charged_as_it_counts_them() -> None:
+    call = asked("messages", max_tokens=9, messages=[{"role": "user", "content": "x"}])
+    price = priced(input=1, output=1)
+    tools = {"web_search_requests": 2, "code_execution_requests": 1, "web_fetch_requests": 5}
+    usage = {"input_tokens": 7, "output_tokens": 8, "server_tool_use": tools}
+    ran = {**TOKENS, "web_searches": 2, "code_runs": 1}
+    assert used(whole(call, price, {"usage": usage})) == (ran, "provider")
+    began = {"type": "message_start", "message": {"usage": {"input_tokens": 7}}}
+    block = {"type": "server_tool_use", "name": "web_search"}
+    search = {"type": "content_block_start", "content_block": block}
+    assert used(stream(call, price, began, search).used()) == (
+        {"input": 7, "web_searches": 1, "output": 0},
+        "estimated",
+    )
+    told = stream(call, price, began, search, {"type": "message_delta", "usage": usage})
+    assert used(told.used()) == (ran, "provider")
+
+
+# Images ---------------------------------------------------------------------------------
+
+PARTIAL = {"type": "image_generation.partial_image", "b64_json": "A" * 9_000}
+IMAGE = {"type": "image_generation.completed", "b64_json": "A" * 9_000}
+BROKEN = {"type": "error", "error": {"message": "no"}}
+
+
+@pytest.mark.parametrize(
+    ("frames", "images", "source"),
+    [
+        ([PARTIAL, IMAGE], 1, "provider"),
+        ([PARTIAL, IMAGE, IMAGE, BROKEN], 2, "provider"),
+        ([IMAGE, IMAGE, IMAGE], 2, "provider"),  # more than were asked for
+        ([PARTIAL], 2, "estimated"),  # it can be seen, so it is made
+        ([BROKEN], 0, "provider"),
+    ],
+)
+def test_streamed_images_are_charged_by_the_image(
+    frames: list[dict[str, Any]], images: int, source: str
+) -> None:
+    call = asked("images", prompt="x", n=2, stream=True, quality="hd")
+    way = stream(call, priced(images=4), *frames)
+    assert used(way.used()) == ({"images/hd": images}, source)
+    assert way.count.content_bytes == 0  # which would be held as text
+
+
+def test_images_sold_by_tokens_cost_what_is_told_or_else_what_is_held() -> None:
+    call, price = asked("images", prompt="x", stream=True), priced(input=1, image_out=1)
+    assert used(stream(call, price, {**IMAGE, "usage": USAGE}).used()) == (TOKENS, "provider")
+    body = -(-len(call.body) // 4)
+    unseen = ({"input": body, "image_out": 500}, "estimated")
+    assert used(stream(call, price, PARTIAL).used()) == unseen
+    assert used(whole(call, price, {"data": [{}]})) == unseen
+    assert used(whole(call, price, {"data": []})) == ({"input": body, "output": 0}, "estimated")
+    assert used(stream(call, price, BROKEN).used()) == ({"input": body, "output": 0}, "estimated")
+
+
+# Sound ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sound", "seconds"),
+    [
+        (wave(60), 60),
+        (wave(60, told=1 << 31), 60),  # its two words differ: the slower one
+        (wave(60, rate=1 << 31, told=4_000), 120),
+        (wave(60, rate=1 << 31, told=1 << 31), 30),  # none is that fast: as sound usually is
+        (wave(60, told=0), 30),
+        (wave(60, block=0), 30),
+        (b"\xff" * 480_000, 30),
+        (b"RIFF" + b"\xff" * 479_996, 30),
+        (b"", 0),
+    ],
+)
+def test_a_sound_is_as_long_as_it_can_be(sound: bytes, seconds: int) -> None:
+    call, price = heard(sound, response_format="text"), priced(seconds=1)
+    found = billed.usage(reply(call, TEXT), call, price, b"one two")
+    assert used(found) == ({"seconds": seconds}, "estimated")
+
+
+def test_no_head_makes_a_sound_longer_than_what_is_held() -> None:
+    call = heard(wave(60, rate=1, told=1))
+    found = billed.usage(reply(call, TEXT), call, priced(seconds=1), b"one two")
+    assert found.tokens["seconds"] == -(-len(call.body) // 750)
+
+
+@pytest.mark.parametrize(
+    ("end", "tokens", "source"),
+    [
+        ({"usage": {"type": "duration", "seconds": 6.2}}, {"seconds": 7}, "provider"),
+        ({"usage": {"type": "tokens", **USAGE}}, {"seconds": 3}, "estimated"),
+        ({}, {"seconds": 3}, "estimated"),
+    ],
+)
+def test_a_streamed_transcription_is_charged_by_the_second(
+    end: dict[str, Any], tokens: dict[str, int], source: str
+) -> None:
+    call = heard(wave(3), stream="true")
+    said = {"type": "transcript.text.delta", "delta": "one two"}
+    way = stream(call, priced(seconds=1), said, {"type": "transcript.text.done", **end})
+    assert used(way.used()) == (tokens, source)
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        (forms.Part("file", b"x"), "file"),
+        (forms.Part("prompt", b"x", b"a.wav"), "prompt"),
+        (forms.Part("url", b"http://example.com/a.wav"), "url"),
+        (forms.Part("file_id", b"1"), "file_id"),
+        (forms.Part("File_Url", b"1"), "file_url"),
+    ],
+)
+def test_a_sound_comes_as_the_one_file(part: forms.Part, param: str) -> None:
+    """What cannot be measured here is not sent."""
+    parts = [forms.Part("model", b"m"), part]
+    if part.name != "file":
+        parts.append(forms.Part("file", b"x", b"a.wav"))
+    served = next(one for one in SERVED if one.dialect == "transcription")
+    with pytest.raises(FieldInvalid) as refused:
+        read(served, "r", "/", forms.write(parts, b"x"), SETTINGS, {b"content-type": FORM})
+    assert refused.value.param == param
+
+
+def test_speech_is_charged_by_its_text_by_what_is_told_or_by_what_is_held() -> None:
+    call = asked("speech", input="Zürich", voice="v", stream_format="sse")
+    frames = ({"type": "speech.audio.delta", "audio": "A" * 9_000},
+              {"type": "speech.audio.done", "usage": USAGE})  # fmt: skip
+    by_text, by_token = priced(characters=1), priced(input=1, audio_out=2)
+    assert used(stream(call, by_text, *frames).used()) == ({"characters": 6}, "provider")
+    assert used(stream(call, by_token, *frames).used()) == (TOKENS, "provider")
+    unseen = ({"input": 2, "audio_out": 500}, "estimated")
+    assert used(stream(call, by_token, *frames[:1]).used()) == unseen
+    sound = way_of(reply(call, SOUND), call, Outcome(), by_token)
+    assert sound.take(b"ID3") == b"ID3"
+    assert used(sound.used()) == unseen
+    assert (sound.ending(), sound.count.content_bytes) == ("no_usage_frame", 0)
+
+
+# The rest -------------------------------------------------------------------------------
+
+
+def test_no_estimate_goes_beyond_what_is_held() -> None:
+    said: dict[str, Any] = {"messages": [{"role": "user", "content": "x" * 1_000}]}
+    call, price = asked("chat", most=(10, 20), **said), priced(input=1, output=1)
+    most = ({"input": 10, "output": 20}, "estimated")
+    content = {"choices": [{"delta": {"content": "x" * 1_000}}]}
+    assert used(whole(call, price, content)) == most
+    assert used(stream(call, price, content).used()) == most
+    strange = way_of(reply(call, b"application/octet-stream"), call, Outcome(), price)
+    strange.take(b"x" * 1_000)
+    assert used(strange.used()) == most
+
+
+@pytest.mark.parametrize("told", [-5, 1e300, True, "3", None, [1], {"a": 1}])
+@pytest.mark.parametrize("kind", ["rerank", "transcription"])
+def test_what_is_no_count_is_not_charged_as_one(kind: str, told: Any) -> None:
+    if kind == "rerank":
+        call, price = asked("rerank", query="q", documents=["a"] * 101), priced(searches=1)
+        answer: dict[str, Any] = {"meta": {"billed_units": {"search_units": told}}}
+        assert used(whole(call, price, answer)) == ({"searches": 2}, "estimated")
+    else:
+        call, price = heard(wave(3)), priced(seconds=1)
+        answer = {"text": "x", "duration": told, "usage": {"seconds": told}}
+        assert used(whole(call, price, answer)) == ({"seconds": 3}, "estimated")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name"),
+    [
+        ("chat", "max_output_tokens"),
+        ("chat", "best_of"),
+        ("chat", "generationConfig"),
+        ("completions", "max_completion_tokens"),
+        ("responses", "best_of"),
+        ("messages", "max_new_tokens"),
+    ],
+)
+def test_a_maximum_goes_by_one_name(dialect: str, name: str) -> None:
+    """A provider that knows the other one would obey that, and not what is held."""
+    said: dict[str, Any] = {"messages": [{}], "prompt": "x", "input": "x"}
+    said |= {} if dialect == "responses" else {"max_tokens": 5}
+    asked(dialect, **{**said, name: None})
+    with pytest.raises(FieldInvalid):
+        asked(dialect, **{**said, name: 9})
