@@ -10,6 +10,7 @@ to call it again; it never waits itself.
 """
 
 import logging
+import os
 import random
 import signal
 import socket
@@ -80,6 +81,8 @@ class Fleet:
         ]
         self.killed = 0
         self.stopping = False
+        self.misconfigured = False
+        self._has_served = False
         self._staff = staff
         self._drain_s = drain_s
         self._reloading: deque[Slot] = deque()
@@ -116,6 +119,7 @@ class Fleet:
 
     def step(self, now: float) -> float:
         """Does what is due; returns the longest that the next step may be away."""
+        self._has_served = self._has_served or any(self._serves(s.worker) for s in self.slots)
         for slot in self.slots:
             self._reap(slot, now)
         self._kill_late(now)
@@ -159,11 +163,21 @@ class Fleet:
         slot.worker, slot.replacement = slot.replacement, None
         if slot.worker is not None:
             return
+        if status == os.EX_CONFIG and not self._has_served:
+            self._refuse(now)
+            return
         pause = self._pause(slot, now, now - worker.started_at)
         log.warning(
             "worker %d (process %d) %s; a new one starts in %.1f s",
             *(slot.number, worker.process.pid, ended(status), pause),
         )
+
+    def _refuse(self, now: float) -> None:
+        """The settings were never right, as a worker has said: another start mends nothing."""
+        if not self.stopping:
+            log.error("the settings cannot be used; nothing is started until they are mended")
+            self.misconfigured = True
+            self.stop(now)
 
     def _pause(self, slot: Slot, now: float, lived_s: float) -> float:
         pause = slot.backoff.pause(lived_s)

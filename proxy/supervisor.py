@@ -70,7 +70,8 @@ class Crew:
 
 
 def run(wanted: Settings, command: Sequence[str] = WORKER) -> int:
-    """Runs until SIGTERM or SIGINT; 0 when every worker drained in time."""
+    """Runs until SIGTERM or SIGINT; 0 when every worker drained in time, 78 when the
+    settings cannot be used."""
     prepare_process()
     early = hear_early()
     wanted.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,6 +126,8 @@ async def _supervise(
             pass
     await health.stop()
     log.info("all workers are gone")
+    if fleet.misconfigured:
+        return os.EX_CONFIG
     return 1 if fleet.killed else 0
 
 

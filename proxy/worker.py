@@ -39,7 +39,6 @@ FIRST_BEATS_S = 0.02  # until it is ready, so that nobody waits for a heartbeat
 CONFIRM_WAIT_S, CONFIRM_LOOK_S = 2.0, 0.05
 SETTLE_WAIT_S = 5.0  # at the end, for settlements on their way
 COLLECTED_AFTER = (10_000, 20, 50)  # objects, and rounds of the younger generations
-EX_CONFIG = 78
 
 
 class Worker:
@@ -192,7 +191,7 @@ def main() -> int:
         worker = build(settings, keys, open_slot(settings.run_dir, given.slot))
     except (SettingsError, KeyFileError, RedisUrlError) as problem:
         print(f"opscenter proxy: {problem}", file=sys.stderr)
-        return EX_CONFIG
+        return os.EX_CONFIG
     except OSError as problem:  # the supervisor tries again, and there may be room then
         where, why = problem.filename or settings.home, problem.strerror
         cure = "Free some room there, or give it to the user that runs the proxies."

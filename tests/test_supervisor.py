@@ -396,6 +396,20 @@ def test_a_worker_that_lived_long_is_replaced_at_once(
     assert one_slot.step(backoff.HEALTHY_AFTER_S) == pytest.approx(backoff.FIRST_S)
 
 
+@pytest.mark.parametrize("has_served", [False, True])
+def test_settings_that_were_never_right_end_the_fleet(
+    one_slot: fleet.Fleet, staff: FakeStaff, has_served: bool
+) -> None:
+    """While it serves, a file may go and come again."""
+    staff.ready = has_served
+    one_slot.step(0.0)
+    one_slot.step(0.1)
+    staff.started[-1][1].status = os.EX_CONFIG
+    one_slot.step(0.2)
+    assert one_slot.misconfigured is not has_served
+    assert one_slot.done() is not has_served
+
+
 def test_a_reload_waits_for_the_new_worker_before_the_old_one_drains(
     one_slot: fleet.Fleet, staff: FakeStaff
 ) -> None:

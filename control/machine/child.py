@@ -15,7 +15,6 @@ from control import settings
 from proxy.declared import SettingsError
 
 MODULES: Final = {"control": "control.main", "drain": "control.books.drain"}
-EX_CONFIG: Final = 78
 LOOK_SECONDS: Final = 0.5
 
 
@@ -25,7 +24,7 @@ def main(name: str) -> int:
         wanted = settings.load(os.environ)
     except SettingsError as problem:
         print(f"opscenter {name}: {problem}", file=sys.stderr)
-        return EX_CONFIG
+        return os.EX_CONFIG
     guard = threading.Thread(target=follow, args=(parent, wanted.control_stop_s), daemon=True)
     guard.start()
     status: int = import_module(MODULES[name]).run(wanted)
