@@ -13,7 +13,7 @@ import orjson
 
 from proxy import route
 from proxy.callers import Callers
-from proxy.errors import InsufficientCredits, JobCeilingDiffers, NotReady, OpsError
+from proxy.errors import InsufficientCredits, JobCeilingDiffers, NotReady, OpsError, PriceUnknown
 from proxy.hold import Hold, allowed, hold_of, lowered, names_maximum
 from proxy.keyfile import KeyFile
 from proxy.meters import UNKNOWN, Job, Level, Meter, Standing
@@ -128,10 +128,17 @@ class Admission:
         self, asked: Call, model: Model, offer: Offer
     ) -> tuple[Call, Offer, Hold, int | None]:
         """The call within what the client allows it to cost, by those deployments that have a place
-        for all that it says; its hold, and its lowered maximum."""
+        for all that it says; its hold, and its lowered maximum. What has no price for the platform
+        goes by the caller's own keys alone."""
         call, offer = carried(asked, model, offer)
-        call = allowed(call, model, offer.price, self._settings.slice_tokens)
-        return call, offer, hold_of(call, model, offer.price, self._settings), call.lowered_to
+        try:
+            call = allowed(call, model, offer.price, self._settings.slice_tokens)
+            hold = hold_of(call, model, offer.price, self._settings)
+        except PriceUnknown:
+            if offer.unpaid is None:
+                raise
+            return self._held(asked, model, offer.unpaid)
+        return call, offer, hold, call.lowered_to
 
     async def levels(
         self, caller: Caller, job: Job | None, client: str, end_user: str | None = None

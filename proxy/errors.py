@@ -348,6 +348,11 @@ class PriceUnknown(CallerError):
     code = "price_unknown"
 
 
+class ServiceUnpriced(PriceUnknown):
+    """{what} asks the provider of `{model}` for something that has no price here, so it cannot be
+    charged exactly. Leave it out, or bring a key of your own with `opscenter byok add`."""
+
+
 # A limit's --------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ the provider judges the rest.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from proxy import beyond
 from proxy.errors import FieldInvalid, FieldMissing
 
 MODEL_MAX = 256  # characters of a model's name
@@ -29,8 +30,8 @@ READ = frozenset(
         *("model", "messages", "n", "best_of", "stream", "stream_options", "user", "metadata"),
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_cost", "max_tool_calls"),
         *("prompt", "input", "query", "documents", "quality", "size", "background"),
-        *("tools", "web_search_options", "previous_response_id", "conversation", "stream_format"),
-        *(*ELSEWHERE, "file", *SOUNDS),
+        *("stream_format", *ELSEWHERE, "file", *SOUNDS),
+        *beyond.NAMES,
     }
 )
 Fields = Mapping[str, Any]

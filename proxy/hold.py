@@ -5,8 +5,10 @@ slice. Pure.
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.beyond import NAMES, reads_elsewhere, tools_of, tools_tokens
 from proxy.errors import MaxCostExceeded
 from proxy.frozen import frozen
+from proxy.inputs import inputs_max
 from proxy.limits import row
 from proxy.meters import Level, Meter
 from proxy.pricing import credits_text, worst_ucr
@@ -18,6 +20,8 @@ from proxy.units import units_max
 BYTES_PER_TOKEN = 4  # as text usually counts
 TALKS = ("chat", "completions")  # kinds of calls that take a maximum of tokens
 SILENT = ("embeddings", "rerank", "moderation")  # kinds of calls that give out no tokens
+#: Features on trial by which a model takes more, or gives more, than is known of it.
+WIDER, WIDER_TOKENS, LONGER = "context-1m", 1_000_000, "output-128k"
 TEXT = frozenset(
     {
         *("text", "refusal", "input_text", "output_text", "summary_text"),
@@ -42,9 +46,14 @@ def hold_of(call: Call, model: Model, price: Price, settings: Settings) -> Hold:
     output = output_max(call, model)
     likely = likely_input(call, model)
     tokens = likely + _likely_output(call, output, settings.output_assumed)
-    if call.stream and not model.thinks:
+    if _grows(call, model):
         output = min(output, settings.slice_tokens)
     return _hold(call, model, price, output, tokens, likely)
+
+
+def _grows(call: Call, model: Model) -> bool:
+    """Whether it is held slice by slice, as its text comes."""
+    return call.stream and call.kind in TALKS and not model.thinks
 
 
 def more_ucr(ticket: Ticket, tokens: int) -> int:
@@ -70,7 +79,7 @@ def lowered(
     call: Call, model: Model, price: Price, left_ucr: int, settings: Settings
 ) -> Hold | None:
     """What the credits that are left carry, for a client who named no maximum of his own."""
-    if call.stream or names_maximum(call):
+    if call.stream or call.kind not in TALKS or names_maximum(call):
         return None
     low = _carried(call, model, price, left_ucr)
     if not low:
@@ -83,9 +92,9 @@ def lowered(
 
 def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
     """The call within its X-Max-Cost: where its worst case would cost more, with the largest
-    maximum that does not. Refused where the client named his own, and where not a token fits; but
-    a stream is ended at the lower one, as it is where credits end. A maximum that nobody has told
-    us is sent along, so that it holds.
+    maximum that does not. Refused where the client named his own, where its kind takes none, and
+    where not a token fits; but a stream is ended at the lower one, as it is where credits end. A
+    maximum that nobody has told us is sent along, so that it holds.
     """
     if model.output_assumed and call.output_max is None and call.kind in TALKS:
         call = with_maximum(call, model.output_max)
@@ -93,9 +102,11 @@ def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
     if limit is None:
         return call
     # the hold of each slice is rounded up
-    slices = -(-most // slice_tokens) if call.stream and worst_ucr(0, most, price) else 0
+    slices = -(-most // slice_tokens) if _grows(call, model) and worst_ucr(0, most, price) else 0
     if (needed := _worst(call, model, price, most) + slices) <= limit:
         return call
+    if call.kind not in TALKS:
+        raise _too_dear(needed, limit)
     tokens = _carried(call, model, price, limit - slices)
     named = call.output_max is not None and not call.stream
     if named or not tokens:
@@ -128,6 +139,8 @@ def output_max(call: Call, model: Model) -> int:
     """Tokens of all choices together."""
     if call.kind in SILENT:
         return 0
+    if call.output_max is not None and LONGER in call.betas:
+        return call.output_max
     most = model.output_max * call.choices
     return most if call.output_max is None else min(most, call.output_max)
 
@@ -139,7 +152,8 @@ def _likely_output(call: Call, most: int, assumed: int) -> int:
 
 
 def likely_input(call: Call, model: Model) -> int:
-    return min(len(call.body) // BYTES_PER_TOKEN + 1, model.context_max)
+    most = context_of(call, model) if call.kind == "chat" else input_max(call, model)
+    return min(len(call.body) // BYTES_PER_TOKEN + 1, most)
 
 
 def names_maximum(call: Call) -> bool:
@@ -148,17 +162,28 @@ def names_maximum(call: Call) -> bool:
 
 
 def input_max(call: Call, model: Model) -> int:
-    unseen = _reads_more_than_the_body(call.fields)
-    return model.context_max if unseen else min(len(call.body), model.context_max)
+    """A token is at least a byte; one input has one context at most, a list of them has not."""
+    if call.kind != "chat":
+        return inputs_max(call, model.context_max)
+    most, fields = context_of(call, model), call.fields
+    if NAMES.isdisjoint(fields):  # as most calls are
+        return most if _has_more_than_text(fields) else min(len(call.body), most)
+    tools = tools_of(fields)
+    if reads_elsewhere(fields, tools) or _has_more_than_text(fields):
+        return most
+    return min(len(call.body) + tools_tokens(fields, tools), most)
 
 
-def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
-    """Images, audio and files may count for more tokens than they have bytes here, and what the
-    provider has kept has none."""
+def context_of(call: Call, model: Model) -> int:
+    if call.betas and WIDER in call.betas:
+        return max(model.context_max, WIDER_TOKENS)
+    return model.context_max
+
+
+def _has_more_than_text(fields: Mapping[str, Any]) -> bool:
+    """Images, audio and files may count for more tokens than they have bytes here."""
     messages = fields.get("messages")
     if messages is None:
-        if fields.get("previous_response_id") or fields.get("conversation"):
-            return True
         messages = fields.get("input")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and not _is_all_there(message):
@@ -167,11 +192,18 @@ def _reads_more_than_the_body(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_all_there(message: Mapping[str, Any]) -> bool:
-    """Also of what a tool has given back."""
-    if message.get("type") == "item_reference":
+    """Also of what a tool has given back; not what the provider has kept."""
+    if len(message) == 2 and isinstance(message.get("content"), str):
+        return True  # a role and a text, as most are
+    kind = message.get("type")
+    if kind == "item_reference" or (kind == "reasoning" and not message.get("encrypted_content")):
+        return False
+    if message.get("audio"):  # a turn that was spoken, by its name
         return False
     for name in ("content", "output"):
         parts = message.get(name)
+        if isinstance(parts, dict) and not _is_text(parts):
+            return False
         if isinstance(parts, list) and not all(map(_is_text, parts)):
             return False
     return True

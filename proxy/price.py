@@ -68,7 +68,7 @@ NEEDED: Mapping[str, tuple[frozenset[str], ...]] = MappingProxyType(
             "completions": ("input output",),
             "embeddings": ("input",),
             "images": ("images", "input image_out", "input output"),
-            "speech": ("characters", "seconds", "input audio_out", "input output"),
+            "speech": ("characters", "input audio_out", "input output"),
             "transcription": ("seconds", "input output", "audio_in output"),
             "rerank": ("searches", "requests", "input"),
             "moderation": ("input", "requests"),

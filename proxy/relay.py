@@ -70,7 +70,7 @@ async def plain(reply: Reply, call: Call, outcome: Outcome, price: Price) -> byt
         body, usage = whole.translated(reply, call, body)
     outcome.usage = usage
     if call.free:
-        outcome.reason = "free"
+        outcome.reason, outcome.counts = "free", True
         return body
     outcome.kind = "settled"
     outcome.reason = usage.reason

@@ -205,7 +205,6 @@ class Call:
     lowered_to: int | None = None  # a maximum of tokens that the client had not named
     max_cost_ucr: int | None = None  # what the client allows this request to cost
     kind: Kind = "chat"
-    units: Mapping[str, int] = field(default_factory=dict)  # the most that it may use, no tokens
     dialect: str = "chat"  # that the client speaks
     choices: int = 1  # answers that it asks for
     free: bool = False  # no provider charges for it
@@ -284,4 +283,4 @@ class Outcome:
     extended_ucr: int = 0  # held beyond the ticket, as a stream went on
     delivered: "Delivered | None" = None  # of a stream, while it runs
     revoked: bool = False  # its key or organisation was, while it ran
-    counts: bool = False  # as a call, although nothing was served: it was the client's doing
+    counts: bool = False  # as a call, although nothing is charged: served free, or his own doing

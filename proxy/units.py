@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.beyond import HOSTED, NAMES, Tools, check, tools_of
 from proxy.errors import PriceUnknown
 from proxy.price import Price
 from proxy.pricing import NOTHING, has_rate
@@ -14,45 +15,50 @@ TOOL_CALLS_ASSUMED = (
 BYTES_PER_SECOND = 750  # of sound: the least that speech is packed into
 DOCUMENTS_PER_SEARCH = 100
 BYTES_PER_DOCUMENT = 500  # of longer ones each part counts as one
+NO_TOOLS: Tools = ()
 ONE_REQUEST: Mapping[str, int] = {"requests": 1}
-#: Tools that the provider runs and charges for, by how their type begins.
-HOSTED = {
-    "web_search": "web_searches",
-    "file_search": "file_searches",
-    "code_interpreter": "code_runs",
-    "code_execution": "code_runs",
-}
 
 
 def units_max(call: Call, price: Price) -> Mapping[str, int]:
     """Refused where the provider would charge the platform for what has no price here."""
-    fields = call.fields
-    if call.kind == "chat" and "tools" not in fields and "web_search_options" not in fields:
-        return ONE_REQUEST if "requests" in price.rates else NOTHING  # as most calls are
-    units = call.units or _OF_KIND[call.kind](call)
-    if price.factor_ppm and call.kind in ("chat", "completions"):
-        for name in units:
-            if not has_rate(name, price.rates):
-                raise PriceUnknown("tools", model=call.model)
+    fields, tools = call.fields, NO_TOOLS
+    is_plain = NAMES.isdisjoint(fields)
+    if call.kind == "chat":
+        if is_plain:
+            return ONE_REQUEST if "requests" in price.rates else NOTHING  # as most calls are
+        tools = tools_of(fields)
+        units = _hosted(call, tools)
+    else:
+        units = _OF_KIND[call.kind](call)
+    if price.factor_ppm and not is_plain:
+        check(fields, tools, call.kind, call.model)
+        if call.kind == "chat":
+            _check_rates(units, call, price)
     return {**ONE_REQUEST, **units} if "requests" in price.rates else units
 
 
-def _hosted(call: Call) -> Mapping[str, int]:
-    fields = call.fields
-    tools = fields.get("tools")
-    units: dict[str, int] = {"web_searches": 1} if fields.get("web_search_options") else {}
-    for tool in tools if isinstance(tools, list) else ():
-        if name := _unit_of(tool):
-            most = _whole(tool.get("max_uses")) or _whole(fields.get("max_tool_calls"))
-            units[name] = units.get(name, 0) + (most or TOOL_CALLS_ASSUMED)
+def _check_rates(units: Mapping[str, int], call: Call, price: Price) -> None:
+    """Of each tool that the provider runs and charges for."""
+    for name in units:
+        if not has_rate(name, price.rates):
+            raise PriceUnknown("tools", model=call.model)
+
+
+def _hosted(call: Call, tools: Tools) -> Mapping[str, int]:
+    units: dict[str, int] = {}
+    if call.fields.get("web_search_options") is not None:
+        units["web_searches"] = 1
+    for tool, begin in tools:
+        if name := HOSTED.get(begin or ""):
+            units[name] = units.get(name, 0) + (_calls_max(call, tool) or TOOL_CALLS_ASSUMED)
     return units or NOTHING
 
 
-def _unit_of(tool: Any) -> str | None:
-    kind = tool.get("type") if isinstance(tool, dict) else None
-    if kind == "function" or not isinstance(kind, str):
-        return None
-    return next((unit for begin, unit in HOSTED.items() if kind.startswith(begin)), None)
+def _calls_max(call: Call, tool: Mapping[str, Any]) -> int | None:
+    """The client's own limit, where the provider of his dialect keeps to it."""
+    if call.dialect == "messages":
+        return _whole(tool.get("max_uses"))
+    return _whole(call.fields.get("max_tool_calls")) if call.dialect == "responses" else None
 
 
 def _images(call: Call) -> Mapping[str, int]:
@@ -83,7 +89,6 @@ def _none(call: Call) -> Mapping[str, int]:
 
 
 _OF_KIND = {
-    "chat": _hosted,
     "completions": _none,
     "embeddings": _none,
     "images": _images,

@@ -137,7 +137,8 @@ async def test_a_key_that_fails_is_named_and_the_platforms_does_not_step_in(scen
 
 
 async def test_with_its_owners_leave_the_platforms_key_steps_in_and_is_paid(scene: Scene) -> None:
-    """Credits for it are held before. Where there are none the own key is alone."""
+    """Credits for it are held before. Where there are none, or where what is asked for has no price
+    for the platform, the own key is alone."""
     await scene.bring("mock/401", fallback=True)
     assert (await scene.ask()).json()["error"]["code"] == "own_key_refused"
     assert scene.keys() == [OWN]
@@ -151,6 +152,9 @@ async def test_with_its_owners_leave_the_platforms_key_steps_in_and_is_paid(scen
     assert float(answer.headers["x-ops-cost"]) > 0
     row = await scene.row()
     assert (row["provider"], row["mode"], row["cost"] > 0) == ("fake", "platform", True)
+    dear = await scene.stage.chat({**BODY, "service_tier": "priority"}, key=rich)
+    assert dear.json()["error"]["code"] == "own_key_refused"
+    assert scene.keys()[3:] == [OWN]
 
 
 async def test_an_own_key_for_a_private_address_is_not_followed_there(

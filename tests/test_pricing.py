@@ -148,7 +148,7 @@ def test_a_class_takes_the_nearest_rate_that_there_is(
         ("images", "images"),
         ("input image_out", "embeddings images rerank moderation"),
         ("characters", "speech"),
-        ("seconds", "speech transcription"),
+        ("seconds", "transcription"),
         ("searches", "rerank"),
         ("requests", "rerank moderation"),
         ("input output nonsense", ""),

@@ -8,7 +8,7 @@ import pytest
 
 from proxy import quote
 from proxy.door import _of_kind
-from proxy.errors import FieldInvalid, PriceUnknown
+from proxy.errors import FieldInvalid
 from proxy.hold import allowed, hold_of, input_max
 from proxy.price import Price, Tier
 from proxy.request import read
@@ -57,33 +57,6 @@ def test_each_kind_of_call_holds_what_it_may_use(
     kind: str, fields: dict[str, Any], units: dict[str, int]
 ) -> None:
     assert units_max(call({"model": "m", **fields}, kind), PRICE) == units
-
-
-@pytest.mark.parametrize(
-    ("more", "searches"),
-    [
-        ({"tools": [{"type": "web_search_20250305", "name": "s", "max_uses": 3}]}, 3),
-        ({"tools": [{"type": "web_search"}], "max_tool_calls": 2}, 2),
-        ({"tools": [{"type": "web_search_preview"}]}, 10),
-        ({"web_search_options": {}}, 0),
-        ({"web_search_options": {"search_context_size": "low"}}, 1),
-        ({"tools": [{"type": "function", "function": {"name": "web_search"}}]}, 0),
-        ({"tools": "web_search"}, 0),
-        ({"tools": [None, {"type": ["web_search"]}, {}]}, 0),
-    ],
-)
-def test_tools_that_the_provider_runs_are_held_and_need_a_price(
-    more: dict[str, Any], searches: int
-) -> None:
-    """By the client's own limit, else ten calls of each."""
-    asked = call({**SAID, **more})
-    has = priced(input=2, output=10, web_searches=5_000)
-    assert units_max(asked, has) == ({"web_searches": searches} if searches else {})
-    if searches:
-        with pytest.raises(PriceUnknown):
-            units_max(asked, PRICE)
-        free = Price(1, PRICE.rates, 0)  # by a key of one's own
-        assert units_max(asked, free) == {"web_searches": searches}
 
 
 def test_a_price_per_request_is_held() -> None:

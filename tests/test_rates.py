@@ -40,6 +40,15 @@ async def limited(stage: DoorStage, calls: int, tokens: int) -> str:
     return key
 
 
+async def test_a_call_that_costs_nothing_is_a_request_all_the_same(stage: DoorStage) -> None:
+    key = await limited(stage, 3, 5_000)
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+    sent = {"authorization": f"Bearer {key}"}
+    answer = await stage.http.post("/v1/messages/count_tokens", json=asked, headers=sent)
+    assert answer.status_code == 200
+    assert await left(stage, key) == {"requests": 2, "tokens": 5_000}
+
+
 async def test_p35_limits_mirror_in_headers(stage: DoorStage) -> None:
     """Of a plain answer as its usage left them, of a stream before it; until when all is as at
     first."""
