@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from control.local import answers
-from control.secrets import private_folder
+from control.roots import private_folder
 from control.settings import ControlSettings
 from control.state import LOCAL
 from proxy.head import BoundedHead

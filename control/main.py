@@ -26,9 +26,10 @@ from control.listen import StartError, listening, serve_both, signals
 from control.logins import Logins
 from control.passwords import Passwords
 from control.providers import environment
-from control.secrets import SecretError, Secrets, unlock
+from control.roots import SecretError
+from control.secrets import Secrets, unlock
 from control.settings import ControlSettings
-from control.state import State
+from control.state import Seals, State
 from control.store import AWAY as REDIS_AWAY
 from control.store import Store
 from control.token_keys import TokenKeys
@@ -99,6 +100,7 @@ async def opened(settings: ControlSettings, secrets: Secrets) -> AsyncIterator[S
             publisher=Publisher(pool, redis),
             keys=secrets.keys,
             answers=secrets.answers,
+            seals=Seals(secrets.version, secrets.providers, secrets.plugins),
             passwords=Passwords(settings.password_parallel),
             logins=Logins(settings.login_tries_max, settings.login_window_s),
             tokens=tokens,

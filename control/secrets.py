@@ -1,65 +1,62 @@
-"""The root key and what is derived from it: one key per purpose, so that no purpose can read
-another's. Never hands the root key to anyone and never stores it in the database.
+"""What is derived from the root keys: one key per purpose, so that no purpose can read another's.
+Never hands a root key to anyone and never stores one in the database.
 """
 
-import logging
-import os
-import secrets
-import stat
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from control import roots
+from control.roots import Former, SecretError, derived, write_private
 from control.settings import ControlSettings
 from proxy import keyfile
 from proxy.keyfile import KeyFile
 
-log = logging.getLogger("opscenter.control.secrets")
-
-ROOT_LENGTH_MIN = 32  # characters
-ROOT_DISTINCT_MIN = 10  # different characters among them
-ROOT_FILE_MAX = 4096  # bytes
-VERSION = 1  # of the pepper and of the provider-secret key
-
-# Words of defaults and examples; a key that holds one was copied, not made.
-_EXAMPLES = (
-    "change",
-    "example",
-    "default",
-    "secret",
-    "password",
-    "opscenter",
-    "12345678",
-    "xxxxxxxx",
-)
-_CURE = "Make one with `openssl rand -base64 48`."
-
-
-class SecretError(Exception):
-    """The root key or what was made from it cannot be used; the message holds no secret."""
+PLUGINS = "plugin configuration v1"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secrets:
-    """All that this installation derives from its root key."""
+    """All that this installation derives from its root keys."""
 
-    root: bytes
+    root: bytes  # the newest: makes all that is new
+    former: Sequence[Former] = ()  # oldest first
+
+    @property
+    def version(self) -> int:
+        """Of the newest; of its pepper and of its key of provider secrets too."""
+        return len(self.former) + 1
 
     def derive(self, purpose: str) -> bytes:
-        """32 bytes for one purpose; the label keeps purposes apart."""
-        info = b"opscenter " + purpose.encode()
-        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self.root)
+        return derived(self.root, purpose)
+
+    def each(self, purpose: str) -> list[bytes]:
+        """By the newest root key and by the former ones that are kept."""
+        kept = [one.root for one in reversed(self.former) if one.root is not None]
+        return [derived(root, purpose) for root in (self.root, *kept)]
 
     @property
     def proxy_file(self) -> bytes:
-        """What proxies receive: the pepper and the key of provider secrets, never the root."""
-        peppers = {VERSION: self.derive(f"pepper v{VERSION}")}
-        providers = {VERSION: self.derive(f"provider secrets v{VERSION}")}
-        return keyfile.render(peppers, providers)
+        """What proxies receive: peppers and keys of provider secrets, never a root."""
+        peppers = {version: one.pepper for version, one in enumerate(self.former, 1)}
+        peppers[self.version] = self.derive(f"pepper v{self.version}")
+        return keyfile.render(peppers, self._providers)
+
+    @property
+    def _providers(self) -> dict[int, bytes]:
+        """Newest first."""
+        return {
+            version: derived(root, f"provider secrets v{version}")
+            for version, root in ((self.version, self.root), *self._kept)
+        }
+
+    @property
+    def _kept(self) -> list[tuple[int, bytes]]:
+        found = [(n, one.root) for n, one in enumerate(self.former, 1) if one.root is not None]
+        return found[::-1]
 
     @property
     def keys(self) -> KeyFile:
@@ -68,30 +65,59 @@ class Secrets:
     @property
     def answers(self) -> "Box":
         """For answers kept under an Idempotency-Key: they may show a new key."""
-        return Box(Fernet(_fernet_key(self.derive("idempotency v1"))))
+        return Box.of(self.each("idempotency v1"))
+
+    @property
+    def plugins(self) -> "Box":
+        """For their configurations."""
+        return Box.of(self.each(PLUGINS))
+
+    @property
+    def providers(self) -> "Box":
+        """For providers' keys, whatever they are bound to: it moves them, and reads none."""
+        return Box.of(list(self._providers.values()))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Box:
     """Seals what must not lie readable in the database."""
 
-    fernet: Fernet
+    fernets: Sequence[Fernet]  # the newest first, which seals
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes]) -> "Box":
+        return cls([Fernet(urlsafe_b64encode(key)) for key in keys])
 
     def seal(self, plain: bytes) -> bytes:
-        return self.fernet.encrypt(plain)
+        return self.fernets[0].encrypt(plain)
 
     def open(self, sealed: bytes) -> bytes | None:
         """None when it was sealed under another root key or was changed."""
         try:
-            return self.fernet.decrypt(sealed)
+            return MultiFernet(self.fernets).decrypt(sealed)
+        except InvalidToken:
+            return None
+
+    def is_newest(self, sealed: bytes) -> bool:
+        try:
+            self.fernets[0].decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
+
+    def resealed(self, sealed: bytes) -> bytes | None:
+        """The same under the newest key; None where no key opens it."""
+        try:
+            return MultiFernet(self.fernets).rotate(sealed)
         except InvalidToken:
             return None
 
 
 def unlock(settings: ControlSettings) -> Secrets:
     """The secrets of this home; at the first start the root key and the proxy key file are made."""
-    made = Secrets(_root(settings))
-    _keep_proxy_file(settings.proxy_keys, made.proxy_file)
+    made = Secrets(*roots.read(settings))
+    if not _is_present(settings.proxy_keys, made.proxy_file):
+        write_private(settings.proxy_keys, made.proxy_file)
     return made
 
 
@@ -99,110 +125,57 @@ def verify(settings: ControlSettings) -> str:
     """What is not yet made, "" when all is as it should be; raises where it does not fit."""
     if not settings.root_key and not settings.root_key_path.exists():
         return f"there is no root key at {settings.root_key_path} yet"
-    wanted = Secrets(_root(settings)).proxy_file
+    made = Secrets(*roots.read(settings))
     if not settings.proxy_keys.exists():
         return f"there is no proxy key file at {settings.proxy_keys} yet"
-    _keep_proxy_file(settings.proxy_keys, wanted)
+    if not _is_present(settings.proxy_keys, made.proxy_file):
+        return f"the proxy key file at {settings.proxy_keys} is from before the newest root key"
     return ""
 
 
-def _fernet_key(key: bytes) -> bytes:
-    return urlsafe_b64encode(key)
+def new_root(settings: ControlSettings) -> int:
+    """A further root key, and the proxies' file with its keys beside the former ones."""
+    unlock(settings)  # nothing is added to what does not fit
+    version = roots.add(settings)
+    unlock(settings)
+    return version
 
 
-# The root key -------------------------------------------------------------------
-
-
-def _root(settings: ControlSettings) -> bytes:
-    if settings.root_key:
-        return _checked(settings.root_key, "OPSCENTER_ROOT_KEY")
-    path = settings.root_key_path
-    if not path.exists():
-        _make_root(path, settings.proxy_keys)
-    return _checked(_read_private(path), str(path))
-
-
-def _checked(text: str, where: str) -> bytes:
-    key = text.strip()
-    if len(key) < ROOT_LENGTH_MIN:
-        raise SecretError(f"{where} is shorter than {ROOT_LENGTH_MIN} characters. {_CURE}")
-    if len(set(key)) < ROOT_DISTINCT_MIN:
-        raise SecretError(f"{where} repeats a few characters and can be guessed. {_CURE}")
-    if any(word in key.lower() for word in _EXAMPLES):
-        raise SecretError(f"{where} is a default or an example value. {_CURE}")
-    return key.encode()
-
-
-def _make_root(path: Path, proxy_keys: Path) -> None:
-    if proxy_keys.exists():
+def drop_old(settings: ControlSettings, version: int) -> int:
+    """Only when all is sealed by the root key of this version, the newest; how many are gone."""
+    newest = unlock(settings).version
+    if newest != version:
         raise SecretError(
-            f"The root key {path} is gone, but {proxy_keys} was made from it. Put it back from "
-            f"your backup; only for a new, empty installation delete {proxy_keys}."
+            f"The control plane that runs seals by root key {version}, and the newest one is "
+            f"{newest}. Restart it, run `opscenter secrets rotate`, then this again."
         )
-    private_folder(path.parent)
-    draft = _draft(path, secrets.token_urlsafe(48).encode() + b"\n")
-    try:
-        os.link(draft, path)  # unlike a rename it never replaces another start's key
-        log.info("made a root key at %s: back it up, nothing can be read without it", path)
-    except FileExistsError:
-        log.info("another start made the root key at %s", path)
-    finally:
-        draft.unlink()
+    gone = roots.drop(settings)
+    unlock(settings)
+    return gone
 
 
-def _read_private(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_IMODE(mode) & 0o077:
-            raise SecretError(f"{path} can be read by others. Run `chmod 600 {path}`.")
-        with path.open("rb") as file:
-            return file.read(ROOT_FILE_MAX).decode("utf-8")
-    except OSError as problem:
-        raise SecretError(
-            f"{path} cannot be read: {problem.strerror}. Give this user the right to read it."
-        ) from None
-    except UnicodeDecodeError:
-        raise SecretError(f"{path} is not text. {_CURE}") from None
-
-
-# The proxy key file ---------------------------------------------------------------
-
-
-def _keep_proxy_file(path: Path, wanted: bytes) -> None:
+def _is_present(path: Path, wanted: bytes) -> bool:
+    """Whether the proxies' file is the newest; False where it is missing or an older one of ours.
+    Another installation's is never overwritten."""
     try:
         present = path.read_bytes()
     except FileNotFoundError:
-        write_private(path, wanted)
-        return
+        return False
     except OSError as problem:
         raise SecretError(f"{path} cannot be read: {problem.strerror}.") from None
-    if present != wanted:
+    if present != wanted and not _is_older(present, wanted):
         raise SecretError(
             f"{path} was made from another root key: with this one no API key would work. "
             f"Put the former root key back; only if that is lost for good delete {path}."
         )
+    return present == wanted
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Whole or not at all, and for its owner alone."""
+def _is_older(present: bytes, wanted: bytes) -> bool:
+    """Every API key that works by the one works by the other."""
     try:
-        private_folder(path.parent)
-        _draft(path, content).replace(path)
-    except OSError as problem:
-        raise SecretError(
-            f"{path} cannot be written: {problem.strerror}. Give this user the folder, or another."
-        ) from None
-
-
-def private_folder(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _draft(path: Path, content: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
+        before = KeyFile.parse(present).peppers
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    now = KeyFile.parse(wanted).peppers
+    return all(now.get(version) == pepper for version, pepper in before.items())

@@ -47,6 +47,15 @@ class Counters:
         self.answers[name] = self.answers.get(name, 0) + 1
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Seals:
+    """By which the database's secrets are brought under the newest root key."""
+
+    version: int  # of that one
+    providers: Box
+    plugins: Box
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     settings: ControlSettings
@@ -55,6 +64,7 @@ class State:
     publisher: Publishing
     keys: KeyFile = field(repr=False)
     answers: Box = field(repr=False)
+    seals: Seals = field(repr=False)
     passwords: Passwords
     logins: Logins
     tokens: TokenKeys = field(repr=False)

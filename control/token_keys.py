@@ -44,7 +44,7 @@ class TokenKeys:
             newest = await conn.fetchrow(query["token_key_newest"])
             if newest is None:
                 await self._add(conn, 1, 0)
-            elif not self._is_ours(newest):
+            elif self._private(newest) is None:
                 await conn.execute(query["token_key_retire"], newest["version"] + 1, 0)
                 await self._add(conn, newest["version"] + 1, 0)
 
@@ -59,18 +59,26 @@ class TokenKeys:
         await conn.execute(query["token_key_retire"], version, retired_s)
         return await self._add(conn, version, KNOWN_BEFORE_S)
 
+    async def renew(self, conn: Connection) -> None:
+        """A new pair where the newest is a former root key's."""
+        newest = await conn.fetchrow(sql.load()["token_key_newest"])
+        pair = newest and _public(self._pairs(newest["version"])[0])
+        if newest is None or pair != bytes(newest["public"]):
+            await self.rotate(conn)
+
     async def sign(self, conn: Connection, claims: Mapping[str, object], life_s: int) -> str:
         """The whole token; the claims say who, this adds when and from whom."""
         rows = await conn.fetch(sql.load()["token_key_list"])
-        row = next((row for row in rows if row["signs"] and self._is_ours(row)), None)
-        if row is None:
+        pairs = [(row, private) for row in rows if row["signs"] and (private := self._private(row))]
+        if not pairs:
             raise TokenKeyLost
+        row, private = pairs[0]
         now = int(time.time())
         times = {"iat": now, "nbf": now, "exp": now + life_s}
         head = {"alg": ALGORITHM, "typ": "JWT", "kid": _kid(row["version"], row["public"])}
         said = {"iss": ISSUER, "aud": AUDIENCE, **claims, **times}
         signed = f"{_encoded(orjson.dumps(head))}.{_encoded(orjson.dumps(said))}"
-        signature = self._private(row["version"]).sign(signed.encode())
+        signature = private.sign(signed.encode())
         return f"{signed}.{_encoded(signature)}"
 
     async def check(self, text: str) -> Token:
@@ -89,19 +97,19 @@ class TokenKeys:
         return await self.pool.fetch(sql.load()["token_key_list"])
 
     async def _add(self, conn: Connection, version: int, wait_s: int) -> str:
-        public = self._public(version)
+        public = _public(self._pairs(version)[0])
         await conn.execute(sql.load()["token_key_add"], version, public, wait_s)
         return _kid(version, public)
 
-    def _private(self, version: int) -> Ed25519PrivateKey:
-        seed = self.secrets.derive(f"token signing v{version}")
-        return Ed25519PrivateKey.from_private_bytes(seed)
+    def _private(self, row: asyncpg.Record) -> Ed25519PrivateKey | None:
+        """Of a pair that one of our root keys has made."""
+        pairs = self._pairs(row["version"])
+        return next((one for one in pairs if _public(one) == bytes(row["public"])), None)
 
-    def _is_ours(self, row: asyncpg.Record) -> bool:
-        return self._public(row["version"]) == bytes(row["public"])
-
-    def _public(self, version: int) -> bytes:
-        return self._private(version).public_key().public_bytes_raw()
+    def _pairs(self, version: int) -> list[Ed25519PrivateKey]:
+        """By each root key, the newest first."""
+        seeds = self.secrets.each(f"token signing v{version}")
+        return [Ed25519PrivateKey.from_private_bytes(seed) for seed in seeds]
 
 
 def is_ours(text: str) -> bool:
@@ -115,6 +123,10 @@ def is_ours(text: str) -> bool:
 def published(rows: Sequence[asyncpg.Record]) -> dict[str, Any]:
     """The issuer as the snapshot tells the proxies."""
     return {"name": ISSUER, "audience": AUDIENCE, "keys": [_jwk(row) for row in rows]}
+
+
+def _public(private: Ed25519PrivateKey) -> bytes:
+    return private.public_key().public_bytes_raw()
 
 
 def _jwk(row: asyncpg.Record) -> dict[str, str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from control.cli.client import part
 from control.cli.usage import moment_id
 from control.edge import Edge
 from control.listen import Sockets, listening, serve_both
+from control.secrets import Secrets, new_root, unlock
 from proxy import ids
 from tests.control_stage import Stage, book, stage
 
@@ -60,8 +62,8 @@ class Command:
         return Ran(process.returncode, out.decode(), err.decode())
 
 
-@pytest.fixture
-async def cli(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Command]:
+@asynccontextmanager
+async def answering(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Command]:
     """A control API behind the unix socket of this home, and on a port."""
     async with stage(home, database_url, redis_url, control_port="0") as made:
         wanted, stop = made.state.settings, asyncio.Event()
@@ -71,6 +73,12 @@ async def cli(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Co
             yield Command(environment(home, database_url, redis_url, sockets), made)
             stop.set()
             await serving
+
+
+@pytest.fixture
+async def cli(home: Path, database_url: str, redis_url: str) -> AsyncIterator[Command]:
+    async with answering(home, database_url, redis_url) as made:
+        yield made
 
 
 def environment(home: Path, database_url: str, redis_url: str, sockets: Sockets) -> dict[str, str]:
@@ -334,6 +342,26 @@ async def test_providers_models_and_plugins(cli: Command) -> None:
     assert "acme/large" in (await cli("models", "list")).out
     assert (await cli("models", "remove", "acme/large")).code == 0
     assert (await cli("provider", "remove", "acme")).code == 0
+
+
+async def test_the_story_of_another_root_key(home: Path, database_url: str, redis_url: str) -> None:
+    """Given control planes that know two, all is sealed by the newer one, and the older one goes;
+    of one that they do not know yet, nothing depends."""
+    wanted = settings.load({"OPSCENTER_HOME": str(home)})
+    unlock(wanted)
+    new_root(wanted)
+    async with answering(home, database_url, redis_url) as cli:
+        await cli.stage.post("/api/v1/llm/admin/providers", {"name": "groq", "secret": "gsk_" * 9})
+        old = Secrets(wanted.root_key_path.read_bytes().splitlines()[0])
+        sealed = old.keys.seal("groq", "https://api.groq.com/openai/v1", "gsk_" * 9)
+        query = "UPDATE provider SET secret = $1 WHERE name = 'groq'"
+        await cli.stage.state.pool.execute(query, sealed)
+        assert "1 secrets are left" in (await cli("secrets", "drop-old", "--yes")).err
+        assert "1 secrets were sealed anew; root key 2" in (await cli("secrets", "rotate")).out
+        assert "1 former root keys are gone" in (await cli("secrets", "drop-old", "--yes")).out
+        assert (await cli("secrets", "new-root", "--json")).json["version"] == 3
+        early = await cli("secrets", "drop-old", "--yes")
+        assert (early.code, "Restart it" in early.err) == (1, True)
 
 
 async def test_usage_tail_shows_the_oldest_first(cli: Command) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from control import secrets
-from control.secrets import SecretError
+from control.roots import SecretError
 from control.settings import ControlSettings, load
 from proxy.keyfile import KeyFile
 
@@ -79,7 +79,7 @@ def test_proxies_get_two_keys_and_never_the_root(home: Path) -> None:
     secrets.unlock(wanted)
     content = wanted.proxy_keys.read_bytes()
     assert GOOD.encode() not in content
-    assert KeyFile.load(wanted.proxy_keys).pepper_version == secrets.VERSION
+    assert KeyFile.load(wanted.proxy_keys).pepper_version == 1
 
 
 def test_each_purpose_has_a_key_of_its_own(home: Path) -> None:
@@ -99,3 +99,59 @@ def test_no_secret_shows_in_a_repr(home: Path) -> None:
     wanted = settings(home, GOOD)
     assert GOOD not in repr(wanted)
     assert GOOD not in repr(secrets.unlock(wanted))
+
+
+# Another root key -----------------------------------------------------------------------
+
+
+def lines(wanted: ControlSettings) -> list[str]:
+    return wanted.root_key_path.read_text().splitlines()
+
+
+def test_a_further_root_key_stands_beside_the_former_one(home: Path) -> None:
+    """The proxies' file has the keys of both; API keys of both times work."""
+    wanted = settings(home)
+    before = secrets.unlock(wanted)
+    assert secrets.new_root(wanted) == 2
+    after = secrets.unlock(wanted)
+    assert (len(lines(wanted)), lines(wanted)[0].encode()) == (2, before.root)
+    assert mode(wanted.root_key_path) == mode(wanted.proxy_keys) == 0o600
+    file = KeyFile.load(wanted.proxy_keys)
+    assert (file.pepper_version, file.peppers[1]) == (2, before.keys.peppers[1])
+    assert file.open("p", "u", before.keys.seal("p", "u", "x")) == "x"
+    for one in (before.answers, before.plugins, before.providers):
+        assert one.is_newest(one.seal(b"x"))
+    sealed = before.plugins.seal(b"x")
+    assert (after.plugins.open(sealed), after.plugins.is_newest(sealed)) == (b"x", False)
+    with pytest.raises(SecretError, match="former root key yet"):
+        secrets.new_root(wanted)
+    assert secrets.verify(wanted) == ""
+
+
+def test_of_a_dropped_root_key_its_pepper_stays(home: Path) -> None:
+    wanted = settings(home)
+    before = secrets.unlock(wanted)
+    secrets.new_root(wanted)
+    assert secrets.drop_old(wanted, 2) == 1
+    after = secrets.unlock(wanted)
+    assert before.root not in wanted.root_key_path.read_bytes()
+    assert after.keys.peppers[1] == before.keys.peppers[1]
+    with pytest.raises(ValueError, match="another key"):
+        after.keys.open("p", "u", before.keys.seal("p", "u", "x"))
+    assert secrets.drop_old(wanted, 2) == 0
+    assert secrets.new_root(wanted) == 3
+    assert set(KeyFile.load(wanted.proxy_keys).peppers) == {1, 2, 3}
+
+
+def test_a_root_key_of_the_environment_gets_a_further_line_there(home: Path) -> None:
+    wanted, both = settings(home, GOOD), settings(home, f"{GOOD}\n{OTHER}")
+    first = secrets.unlock(wanted)
+    with pytest.raises(SecretError, match="a further line"):
+        secrets.new_root(wanted)
+    assert "from before the newest" in secrets.verify(both)
+    assert secrets.unlock(both).keys.peppers[1] == first.keys.peppers[1]
+    with pytest.raises(SecretError, match="another root key"):
+        secrets.unlock(wanted)  # API keys of the second's time would die
+    for bad, why in ((f"{GOOD}\n{GOOD}", "twice"), (f"pepper:AAAA\n{GOOD}", "none")):
+        with pytest.raises(SecretError, match=why):
+            secrets.unlock(settings(home, bad))

@@ -23,6 +23,7 @@ from control.cli import (
     plugins,
     processes,
     providers,
+    secrets,
     services,
     session,
     status,
@@ -74,7 +75,7 @@ app.add_typer(byok.app, name="byok")
 catalogue.register(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(plugins.app, name="plugin")
-app.add_typer(processes.secrets, name="secrets")
+app.add_typer(secrets.app, name="secrets")
 
 
 def main() -> None:

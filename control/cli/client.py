@@ -199,7 +199,7 @@ def tokens(home: Path) -> dict[str, str]:
 
 def keep_token(home: Path, url: str, token: str | None) -> None:
     """Stores it for its owner's eyes alone; None forgets it."""
-    from control.secrets import SecretError, write_private
+    from control.roots import SecretError, write_private
 
     kept = {**tokens(home), url: token}
     content = json.dumps({name: one for name, one in kept.items() if one})

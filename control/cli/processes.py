@@ -1,4 +1,4 @@
-"""The processes and what prepares them: up, proxy, control, drain, migrate, setup, secrets."""
+"""The processes and what prepares them: up, proxy, control, drain, migrate, setup."""
 
 import os
 from collections.abc import Coroutine
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from control.settings import ControlSettings
 
 T = TypeVar("T")
-
-secrets = typer.Typer(no_args_is_help=True, help="What is derived from the root key.")
 
 
 def register(app: typer.Typer) -> None:
@@ -98,35 +96,6 @@ def setup(json: Json = False) -> None:
         say(f"  API key   {first.api_key}")
 
 
-@secrets.command("proxy-file", epilog="Example: opscenter secrets proxy-file")
-def proxy_file(json: Json = False) -> None:
-    """Write the file that proxies read: the pepper and the key of provider secrets.
-
-    Copy it to the machines of the proxies, readable for their user alone. It holds no root key.
-    """
-    from control.secrets import SecretError, unlock
-
-    wanted = settings()
-    try:
-        unlock(wanted)
-    except SecretError as problem:
-        raise Failed(str(problem)) from None
-    path = str(wanted.proxy_keys)
-    show_json({"file": path}) if json else say(f"The proxy key file lies at {path}.")
-
-
-@secrets.command("rotate-tokens", epilog="Example: opscenter secrets rotate-tokens")
-def rotate_tokens(json: Json = False) -> None:
-    """Make a new key pair that signs tokens, in force within a minute.
-
-    Tokens that the old one signed stay good until they end.
-    """
-    from control.cli import client
-
-    made = client.api().post("/api/v1/admin/token-keys/rotate")
-    show_json(made) if json else say(f"Tokens will be signed by the key {made['kid']}.")
-
-
 async def _setup(wanted: "ControlSettings") -> "FirstAccess | None":
     from control import bootstrap, database, migrate
 
@@ -174,7 +143,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
     from control.database import AWAY, DatabaseError
     from control.migrate import SchemaError
-    from control.secrets import SecretError
+    from control.roots import SecretError
 
     try:
         return asyncio.run(work)

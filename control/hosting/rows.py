@@ -1,6 +1,5 @@
 """The table `plugin`: which plugins are enabled and, sealed, how they are configured."""
 
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,14 +7,12 @@ from datetime import datetime
 
 import asyncpg
 import orjson
-from cryptography.fernet import Fernet
 
 from control import sql
 from control.database import ACQUIRE_TIMEOUT_S, Connection, Pool
 from control.errors import Conflict
-from control.secrets import Box, Secrets
+from control.secrets import Secrets
 
-PURPOSE = "plugin configuration v1"
 CONFIG_BYTES_MAX = 64 * 1024
 SEALED = "sealed"  # the one field of a stored configuration that is not empty
 
@@ -50,7 +47,7 @@ class Rows:
 
     def __init__(self, pool: Pool, secrets: Secrets) -> None:
         self._pool = pool
-        self._box = Box(Fernet(urlsafe_b64encode(secrets.derive(PURPOSE))))
+        self._box = secrets.plugins
 
     @asynccontextmanager
     async def transaction(self, conn: Connection | None) -> AsyncIterator[Connection]:

@@ -116,14 +116,15 @@ async def open_files(settings: ControlSettings) -> list[Finding]:
 
 
 async def key_file(settings: ControlSettings) -> list[Finding]:
-    from control.secrets import SecretError, verify
+    from control.roots import SecretError
+    from control.secrets import verify
 
     try:
         problem = verify(settings)
     except SecretError as error:
         return [fail("secrets", str(error), "See above.")]
     if problem:
-        return [warn("secrets", problem, "It is made at the first start (`opscenter up`).")]
+        return [warn("secrets", problem, "It is made at the next start (`opscenter up`).")]
     return [ok("secrets", "the proxy key file is that of the root key")]
 
 

@@ -28,7 +28,7 @@ TOLD: Final = (StartError, ServerError, HomeInUse, listen.ListenError)
 TOLD_LATER: Final = (
     ("control.machine.reach", "WrongUrl"),
     ("control.migrate", "SchemaError"),
-    ("control.secrets", "SecretError"),
+    ("control.roots", "SecretError"),
     ("control.database", "DatabaseError"),
 )
 
