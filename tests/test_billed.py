@@ -8,9 +8,11 @@ import pytest
 
 from proxy import billed, forms
 from proxy.errors import FieldInvalid
+from proxy.hold import hold_of, output_max
+from proxy.pricing import cost_ucr
 from proxy.request import read
 from proxy.served import SERVED
-from proxy.types import Outcome
+from proxy.types import Model, Outcome
 from proxy.ways import way_of
 from tests.billed_stage import (
     FORM,
@@ -264,3 +266,60 @@ def test_a_maximum_goes_by_one_name(dialect: str, name: str) -> None:
     asked(dialect, **{**said, name: None})
     with pytest.raises(FieldInvalid):
         asked(dialect, **{**said, name: 9})
+
+
+MODEL = Model("m", 1_000, 200, 0, (), None)
+LONG = "x" * 9_000
+CALLS: dict[str, dict[str, Any]] = {
+    "chat": {"messages": [{"role": "user", "content": LONG}], "n": 3, "web_search_options": {}},
+    "responses": {"input": LONG, "tools": [{"type": "web_search"}], "max_output_tokens": 9},
+    "messages": {"messages": [{"role": "user", "content": LONG}], "max_tokens": 5_000},
+    "completions": {"prompt": ["x", "y"], "best_of": 2, "max_tokens": 7},
+    "embeddings": {"input": [LONG, LONG]},
+    "moderations": {"input": LONG},
+    "rerank": {"query": LONG, "documents": ["x"] * 150},
+    "images": {"prompt": LONG, "n": 2, "size": "1024x1024"},
+    "speech": {"input": LONG},
+    "transcription": {},
+}
+BY_TOKEN = {
+    "web_searches": 100_000,
+    "input": 3,
+    "output": 5,
+    "audio_in": 7,
+    "audio_out": 11,
+    "image_out": 13,
+}
+UNITS = ("requests", "images", "seconds", "characters", "searches")
+DEAR = dict.fromkeys(UNITS, 1_000_000)
+TOLD_NOTHING: dict[str, list[dict[str, Any]]] = {
+    "whole": [{"text": LONG, "data": [{}] * 9}, {"results": [], "choices": []}],
+    "text": [{"choices": [{"delta": {"content": LONG}}]}] * 9,
+    "newer": [{"type": "response.output_text.delta", "delta": LONG}] * 9,
+    "blocks": [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": LONG}}] * 9,
+    "images": [PARTIAL, IMAGE, IMAGE, IMAGE],
+    "sound": [{"type": "speech.audio.delta", "audio": LONG}, {"type": "speech.audio.done"}],
+    "heard": [{"type": "transcript.text.delta", "delta": LONG}, {"type": "transcript.text.done"}],
+}
+
+
+@pytest.mark.parametrize("rates", [BY_TOKEN, DEAR, BY_TOKEN | DEAR], ids=["token", "unit", "both"])
+@pytest.mark.parametrize("dialect", CALLS)
+def test_what_nobody_has_told_never_costs_more_than_is_held(
+    dialect: str, rates: dict[str, int]
+) -> None:
+    price, is_sound = priced(**rates), dialect == "transcription"
+    call = heard(wave(90, told=1)) if is_sound else asked(dialect, **CALLS[dialect])
+    if not price.covers(call.kind):
+        return  # it is refused
+    hold = hold_of(call, MODEL, price, SETTINGS)
+    call.bound(hold.input_tokens, output_max(call, MODEL))
+    for name, answers in TOLD_NOTHING.items():
+        found = [stream(call, price, *answers).used()]
+        found += [whole(call, price, answer) for answer in answers]
+        for usage in found:
+            assert cost_ucr(usage.tokens, price) <= hold.amount_ucr, f"{name}: {usage}"
+    for kind in (SOUND, b"application/octet-stream"):
+        way = way_of(reply(call, kind), call, Outcome(), price)
+        way.take(b"x" * 9_000)
+        assert cost_ucr(way.used().tokens, price) <= hold.amount_ucr, f"{kind!r}: {way.used()}"
