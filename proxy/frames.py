@@ -104,7 +104,6 @@ class TypedFrames:
         self.marks = typed.marks
         self.open: Mapping[str, Any] | None = None  # the part that has begun
         self._ends: list[Mapping[str, Any]] = []  # what each of the last frames tells of usage
-        self._failures = 0
         self._typed, self._usage, self._outcome = typed, usage, outcome
 
     def look(self, event: bytes, data: bytes) -> bool:
@@ -113,7 +112,7 @@ class TypedFrames:
         if typed.text(frame) >= 0:
             count.add(event)  # a word that looks like a mark
             return True
-        count.events += 1
+        count.events += kind not in typed.fails  # an error alone is no answer
         count.first = count.first or dict(frame)
         if kind.endswith("block_start"):
             self.open = frame
@@ -126,16 +125,14 @@ class TypedFrames:
         if kind in typed.ends:
             count.done = True
             self._ends.append(inner(frame, "usage"))
-        if kind in typed.fails:
-            count.error = True
-            self._failures += 1
+        count.error = count.error or kind in typed.fails
         return True
 
     @property
     def told(self) -> Mapping[str, Any]:
         """Of an image of which a part went out, and of no end, nothing is told."""
         usage = self._ends[-1] if self._ends else NOTHING
-        is_part = not self._ends and self.count.events > self._failures
+        is_part = self.count.events and not self._ends
         return {"usage": usage} if is_part else {"usage": usage, "data": self._ends}
 
     def last(self) -> bytes:

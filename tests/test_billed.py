@@ -125,6 +125,7 @@ def test_streamed_images_are_charged_by_the_image(
     way = stream(call, priced(images=4), *frames)
     assert used(way.used()) == ({"images/hd": images}, source)
     assert way.count.content_bytes == 0  # which would be held as text
+    assert bool(way.events) is (frames != [BROKEN])  # for an error alone nothing is charged
 
 
 def test_images_sold_by_tokens_cost_what_is_told_or_else_what_is_held() -> None:
