@@ -16,6 +16,7 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "speed": ("standard",),
     "inference_geo": ("global",),
     "search_parameters": (),
+    "context_management": (),  # to sum a conversation up is in no usage
     "models": (),  # others, which may answer in place of the one that was named
     "fallbacks": (),
     "route": (),
@@ -111,4 +112,12 @@ def _is_local(tool: Mapping[str, Any]) -> bool:
 def _is_usual(name: str, value: Any) -> bool:
     if name == "search_parameters":  # without a mode it searches where it likes
         return value is None or (isinstance(value, dict) and value.get("mode") == "off")
+    if name == "context_management":
+        return _only_clears(value)
     return not value or value in SERVICES[name]
+
+
+def _only_clears(value: Any) -> bool:
+    edits = value.get("edits") if isinstance(value, dict) else value
+    rows = edits if isinstance(edits, list) else [edits] if edits else []
+    return all(isinstance(row, dict) and str(row.get("type")).startswith("clear_") for row in rows)

@@ -263,6 +263,8 @@ DEARER: list[tuple[str, str, Any]] = [
     ("messages", "speed", "fast"),
     ("messages", "inference_geo", "us"),
     ("messages", "fallbacks", [{"model": "dear"}]),
+    ("messages", "context_management", {"edits": [{"type": "compact_20260112"}]}),
+    ("responses", "context_management", [{"type": "compaction"}]),
     ("chat", "models", ["dear"]),
     ("chat", "route", "fallback"),
     ("chat", "plugins", [{"id": "web"}]),
@@ -296,6 +298,8 @@ def test_a_service_at_another_price_is_refused_where_the_platform_pays(
         ("speech", "speed", 1.5),
         ("messages", "inference_geo", "global"),
         ("chat", "search_parameters", {"mode": "off"}),
+        ("messages", "context_management", {"edits": [{"type": "clear_thinking_20251015"}]}),
+        ("messages", "context_management", {"edits": []}),
         *(("chat", name, value) for name, value in (("models", []), ("provider", {}))),
     ],
 )
