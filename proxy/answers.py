@@ -3,7 +3,7 @@ credits; every header of ours begins with `x-ops-`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from proxy import rates, relay
@@ -14,6 +14,7 @@ from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
 from proxy.pricing import credits_text
 from proxy.relay import Downstream
+from proxy.request import NO_HEADERS
 from proxy.served import DIALECTS
 from proxy.types import NO_USAGE, Call, Outcome, Ticket
 from proxy.upstream import Reply
@@ -80,9 +81,12 @@ class Exchange:
         return [*headers, *named]
 
 
-def error_body(problem: OpsError, rid: str, path: str = "") -> bytes:
-    """As the clients of this path read errors."""
-    return client_of(DIALECTS.get(path, "chat")).error(problem, rid)
+def error_body(
+    problem: OpsError, rid: str, path: str = "", headers: Mapping[bytes, bytes] = NO_HEADERS
+) -> bytes:
+    """As the clients of this path read errors, and at no such path, Anthropic's by their header."""
+    other = "messages" if b"anthropic-version" in headers else "chat"
+    return client_of(DIALECTS.get(path, other)).error(problem, rid)
 
 
 def error_headers(problem: OpsError) -> Headers:

@@ -21,7 +21,7 @@ from proxy.errors import (
 from proxy.fields import model_of
 from proxy.flow import Flow
 from proxy.hold import allowed
-from proxy.models import listing, one
+from proxy.models import anthropics_one, listing, one, page
 from proxy.request import credential, end_user_of, job_of, read_object
 from proxy.request import read as call_of
 from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
@@ -159,7 +159,11 @@ class Door:
         if path == CATALOGUE and flow.settings.public_catalogue:
             body = self._listed(flow.current.in_force())
         else:
-            found = _models_of(await self._caller(request), path, flow.current.in_force())
+            caller, snapshot = await self._caller(request), flow.current.in_force()
+            if path.startswith(MODELS) and b"anthropic-version" in request.headers:
+                found = _anthropics_models_of(caller, path, request.query, snapshot)
+            else:
+                found = _models_of(caller, path, snapshot)
             body = orjson.dumps(found)
         await turn.answer(200, JSON, body)
 
@@ -187,6 +191,16 @@ def _models_of(caller: Caller, path: str, snapshot: Snapshot) -> Mapping[str, An
         "byok": listing(snapshot, allowed, lambda model: route.goes_by_own(model, caller)),
         "platform": listing(snapshot, allowed, of_platform),
     }
+
+
+def _anthropics_models_of(
+    caller: Caller, path: str, query: bytes, snapshot: Snapshot
+) -> Mapping[str, Any]:
+    """The same models, as its clients read them."""
+    allowed = caller.key.models
+    if path != MODELS:
+        return anthropics_one(unquote(path.removeprefix(MODELS + "/")), snapshot, allowed)
+    return page(snapshot, allowed, lambda model: route.is_served(model, caller), query)
 
 
 _ALONE = (

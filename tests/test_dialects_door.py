@@ -203,6 +203,25 @@ async def test_responses_clients_have_text_and_tools_of_every_provider(talk: Tal
             assert (await talk.response(ok, turns, tools=[FUNCTION])).output_text == SAID
 
 
+async def test_each_sdk_lists_the_models_in_its_own_shape(talk: Talk) -> None:
+    """Anthropic's goes from page to page; both see the same, and one by its id, slashes and all."""
+    made = {await talk.model("anthropic", f"ok?bytes={n}") for n in range(3)}
+    page = await talk.anthropic.models.list(limit=2)
+    assert (len(page.data), page.has_more, page.last_id) == (2, True, page.data[-1].id)
+    listed = [model async for model in page]
+    assert {model.id for model in listed} == {*made, "ops/echo"}
+    assert all(model.created_at.year > 2000 for model in listed)
+    assert {model.id async for model in talk.openai.models.list()} == {*made, "ops/echo"}
+    for name in made:
+        one = await talk.anthropic.models.retrieve(name)
+        assert (one.id, one.display_name, one.max_tokens) == (name, name, 1000)
+    with pytest.raises(anthropic.NotFoundError) as missing:
+        await talk.anthropic.models.retrieve("none")
+    assert missing.value.error_code == "model_not_found"
+    with pytest.raises(anthropic.BadRequestError, match="limit"):
+        await talk.anthropic.models.list(limit=0)
+
+
 # Errors -----------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ _absolute = re.compile(rb"https?://([^/?#]*)([/?].*)?", re.IGNORECASE).fullmatch
 class Request:
     """One request; `body` is there when it is served."""
 
-    __slots__ = ("body", "headers", "keep", "method", "path", "peer", "plain")
+    __slots__ = ("body", "headers", "keep", "method", "path", "peer", "plain", "query")
 
     def __init__(
         self, method: bytes, path: str, headers: dict[bytes, bytes], keep: bool, plain: bool
@@ -34,6 +34,7 @@ class Request:
         self.headers = headers
         self.keep = keep  # the connection may live on
         self.plain = plain  # HTTP/1.0, which knows no chunks
+        self.query = b""
         self.peer = ""  # the address at the other end
         self.body = b""
 
@@ -70,7 +71,10 @@ def read(
             raise HttpInvalid(why="the header Host is missing")
     elif not _authority(host):
         raise HttpInvalid(why="the header Host is no name or address")
-    return Request(method, _path(target, host), headers, keep and not plain, plain)
+    path, query = _path(target, host)
+    request = Request(method, path, headers, keep and not plain, plain)
+    request.query = query
+    return request
 
 
 def check_size(fields: Sequence[tuple[bytes, bytes]], target: bytes) -> None:
@@ -105,15 +109,17 @@ def _check_coding(headers: dict[bytes, bytes], plain: bool) -> None:
         raise HttpInvalid(why="the only transfer encoding is chunked")
 
 
-def _path(target: bytes, host: bytes | None) -> str:
+def _path(target: bytes, host: bytes | None) -> tuple[str, bytes]:
+    """And its query, as it came."""
     if len(target) > TARGET_BYTES_MAX:
         raise TargetTooLong(limit=TARGET_BYTES_MAX)
     if not target.startswith(b"/") and target != b"*":
         target = _relative(target, host)
     if b"#" in target:
         raise HttpInvalid(why="the target holds a fragment")
-    path = target.partition(b"?")[0].decode("ascii", "replace")
-    return unquote(path) if "%" in path else path
+    begin, _, query = target.partition(b"?")
+    path = begin.decode("ascii", "replace")
+    return (unquote(path) if "%" in path else path), query
 
 
 def _relative(target: bytes, host: bytes | None) -> bytes:

@@ -82,7 +82,7 @@ class Turn:
     def fail(self, problem: OpsError) -> None:
         """An error as the whole answer."""
         rid = request_id()
-        body = answers.error_body(problem, rid, self.request.path)
+        body = answers.error_body(problem, rid, self.request.path, self.request.headers)
         self._write_whole(problem.status, error_headers(problem, rid), body)
 
     @property
