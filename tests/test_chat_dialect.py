@@ -293,6 +293,12 @@ def test_thoughts_and_signatures_go_back_where_they_are_taken() -> None:
     assert set(bare) == {"role", "content", "tool_calls"}
 
 
+def test_the_maximum_of_a_model_that_thinks_has_its_newer_name_at_openai_alone() -> None:
+    said = read(max_completion_tokens=9, reasoning_effort="low")
+    assert write(said)["max_tokens"] == 9
+    assert write(said, takes_thoughts=False)["max_completion_tokens"] == 9
+
+
 def test_a_refusal_goes_back_as_one() -> None:
     said = Conversation((), (Message("user", (Text("a"),)), Message("assistant", (Refusal("no"),))))
     assert write(said)["messages"][1]["content"] == [{"type": "refusal", "refusal": "no"}]

@@ -59,6 +59,23 @@ def test_every_field_goes_on_as_it_was_read_but_the_models_name() -> None:
     assert sent(asked) == {**asked.fields, "model": "gpt-4"}
 
 
+def test_a_maximum_has_the_name_that_its_server_knows() -> None:
+    """One that does not know the newer name would answer at any length."""
+    newer, older = {"max_completion_tokens": 7}, {"max_tokens": 7}
+    knowing = Deployment(
+        3, "m", "p", "compatible", "http://h/v1", "m", quirks={"maximum": "max_completion_tokens"}
+    )
+    for name, place, fields, wanted in (
+        ("openai", BARE, newer, newer),
+        ("compatible", BARE, newer, older),
+        ("compatible", BARE, {**newer, "max_tokens": None}, older),
+        ("compatible", BARE, {**newer, "max_tokens": 9}, {**newer, "max_tokens": 9}),
+        ("compatible", knowing, newer, newer),
+    ):
+        body = orjson.loads(ADAPTERS[name].body(place, call(**fields)))
+        assert {one: most for one, most in body.items() if one.startswith("max_")} == wanted
+
+
 def test_the_provider_reads_the_model_that_was_admitted() -> None:
     """A name that stands twice is sent once: no parser can take the other one, nor be billed."""
     body = b'{"model":"gpt-dear","n":9,"n":1,"messages":[],"mod\\u0065l":"gpt-4"}'

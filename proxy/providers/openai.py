@@ -45,6 +45,7 @@ MAXIMA: Mapping[str, tuple[str, ...]] = {
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
 }
+OLDER, NEWER = MAXIMA["chat"]
 _FIXED: Headers = ((b"accept-encoding", b"identity"), (b"user-agent", b"opscenter"))
 TRANSIENT = frozenset({408, 498, 500, 502, 503, 504, 529})
 
@@ -94,7 +95,10 @@ class OpenAI:
             changes["max_tokens"] = LEGACY_OUTPUT
         if call.lowered_to is not None:
             changes |= _maxima(call, call.lowered_to, deployment.quirks.get("maximum"))
-        return orjson.dumps({**call.fields, **changes})
+        fields = {**call.fields, **changes}
+        if self.native is not NATIVE and deployment.quirks.get("maximum") != NEWER:
+            _by_older_name(fields)
+        return orjson.dumps(fields)
 
     def usage(self, answer: bytes) -> Usage | None:
         frame = loaded(answer)
@@ -117,6 +121,15 @@ def _maxima(call: Call, lowered_to: int, usual: str | None) -> Mapping[str, int]
     named = [(one, most) for one in names if (most := call.fields.get(one)) is not None]
     found = {one: min(most, lowered_to) for one, most in named}
     return found or {usual if usual in names else names[0]: lowered_to}
+
+
+def _by_older_name(fields: dict[str, Any]) -> None:
+    """A server that does not know the newer name of the maximum would obey none; the older one is
+    known to all."""
+    newer = fields.get(NEWER)
+    if newer is not None and fields.get(OLDER) is None:
+        del fields[NEWER]
+        fields[OLDER] = newer
 
 
 def _media_type(call: Call) -> tuple[bytes, bytes]:

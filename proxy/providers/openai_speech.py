@@ -54,7 +54,7 @@ class OpenAISpeech:
             "messages": list(_messages(conversation, self._takes_thoughts)),
             "tools": [_tool(tool) for tool in conversation.tools],
             **_choice(conversation.tool_choice),
-            **_maximum(conversation),
+            **_maximum(conversation, self._takes_thoughts),
             "stop": list(conversation.stop),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -213,11 +213,11 @@ def _choice(choice: ToolChoice | None) -> dict[str, Any]:
     return {**({} if usual else {"tool_choice": MODES[choice.mode]}), **parallel}
 
 
-def _maximum(conversation: Conversation) -> dict[str, int]:
+def _maximum(conversation: Conversation, elsewhere: bool) -> dict[str, int]:
     """By the name that every server knows; models of OpenAI that think take the newer alone."""
     if conversation.output_max is None:
         return {}
-    newer = conversation.reasoning is not None and not conversation.reasoning.off
+    newer = not elsewhere and conversation.reasoning is not None and not conversation.reasoning.off
     name = "max_completion_tokens" if newer else "max_tokens"
     return {name: conversation.output_max}
 
