@@ -10,6 +10,7 @@ import orjson
 from bench.ask import Ask, BadRequest, Error
 from bench.bills import BillFile
 from bench.faults import model_list, model_row, plan_for, wrong_key
+from bench.kept import Kept
 from bench.modes import BEHAVIOURS, PREFIX, BadParameter, Mode, UnknownModel, parse
 from bench.other_doors import other_plan
 from bench.plan import Plan, json_plan
@@ -32,6 +33,7 @@ class Provider:
         self._plans: dict[Ask, Plan] = {}
         self._modes: dict[str, Mode] = {}
         self._faults_given: Counter[str] = Counter()
+        self._kept = Kept()
 
     def plan(self, request: Seen) -> Plan:
         """The answer to one request; a bad one is refused as the real provider would."""
@@ -41,7 +43,7 @@ class Provider:
         try:
             if wire:
                 return self._chat(request, wire)
-            return other_plan(request) or _elsewhere(request)
+            return other_plan(request) or self._kept.plan(request) or _elsewhere(request)
         except UnknownModel as error:
             message = f"The model `{error}` does not exist or you do not have access to it."
             return _refuse(404, message, "model", "model_not_found", wire)

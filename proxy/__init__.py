@@ -8,7 +8,7 @@ the client's    door (routes), serve/ (HTTP/1.1), worker, supervisor and fleet (
 Redis           pipe (connections), shards (what a script means), packed (a call of one in bytes),
                 scripts and lua/ (the scripts; lua/shared/ what they have in common)
 providers       http1, pool, connection, incoming, parser, dial, egress (the wire);
-                providers/ (questions)
+                providers/ (questions), kept/ (files and batches)
 callers         callers (keys, tokens as records), tokens (genuine?), shown (whose?), rules, tries
 the world       snapshot (what all share), keyfile and keys (secrets), pricing, settings, metrics
 """

@@ -52,7 +52,7 @@ class Admission:
         """`abandoned` gives back what was held for a client who left before he was told;
         `issuers` are those of tokens, as they are now."""
         self._shards = shards
-        self._keyfile = keyfile
+        self.keyfile = keyfile
         self._callers = Callers(shards, keyfile, metrics, settings.callers_max, shown, tries)
         self._metrics = metrics
         self._instance = instance
@@ -68,7 +68,7 @@ class Admission:
         caller = await self._permitted(caller, asked, model)
         if asked.job is not None and asked.job.ceiling_ucr is None:
             asked = replace(asked, job=await self._with_ceiling(asked.job, caller))
-        offer = route.offer(model, caller, self._keyfile, asked.kind)
+        offer = route.offer(model, caller, self.keyfile, asked.kind)
         call, offer, hold, lowered_to = self._held(asked, model, offer)
         limits = len(caller.key.meters) + len(caller.organisation.meters)
         for _ in range(ADMIT_TRIES + limits):  # each may lower what is asked for
@@ -120,7 +120,7 @@ class Admission:
                     caller = self._callers.newer(caller, answer)
                     if problem := forbidden(caller.key, call.path, call.client, model):
                         raise problem
-                    offer = route.offer(model, caller, self._keyfile, asked.kind)
+                    offer = route.offer(model, caller, self.keyfile, asked.kind)
                     call, offer, hold, lowered_to = self._held(asked, model, offer)
         raise NotReady
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -21,13 +21,14 @@ from proxy.errors import (
 from proxy.fields import model_of
 from proxy.flow import Flow
 from proxy.hold import allowed
+from proxy.kept.wish import read as wish_of
 from proxy.models import anthropics_one, listing, one, page
 from proxy.request import credential, end_user_of, job_of, read_object
 from proxy.request import read as call_of
 from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
-from proxy.served import BY_PATH, SERVED, Served
+from proxy.served import BY_PATH, KEPT_BY_PATH, SERVED, Served
 from proxy.types import Caller, Model, Snapshot
 
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
@@ -46,10 +47,15 @@ class Route:
     by the door alone, and then it says why it costs nothing."""
 
     path: str  # one that ends with / stands for all that begin so
-    method: bytes
+    methods: tuple[bytes, ...]
     served: Served | None = None
     serve: Serve | None = None
     free: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """What a provider keeps, and no call of a model."""
+        return self.path in KEPT_BY_PATH
 
     def __post_init__(self) -> None:
         metered, alone = self.served is not None, self.serve is not None and bool(self.free)
@@ -70,7 +76,7 @@ class Door:
     def check(self, request: Request) -> None:
         """What a head alone tells, so that a body need not come for nothing."""
         headers = request.headers
-        _allow(request, route_of(request.path).method)
+        _allow(request, route_of(request.path).methods)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise BodyEncoded
         length, limit = headers.get(b"content-length"), self.flow.settings.body_max_bytes
@@ -87,14 +93,22 @@ class Door:
                 await self.flow.serve(served, request.path, headers, request.body, turn, client)
             else:
                 self.check(request)
-                serve = route_of(request.path).serve
-                assert serve is not None
-                await serve(self, request, turn)
+                await self._beside(route_of(request.path), request, turn)
         except OpsError as problem:
             metrics.error(problem.code)
             turn.fail(problem)
         finally:
             metrics.add(metrics.running, -1)
+
+    async def _beside(self, route: Route, request: Request, turn: Turn) -> None:
+        """What is no call of a model: the door's own, and what providers keep."""
+        if route.serve is not None:
+            return await route.serve(self, request, turn)
+        served, path, body, headers = route.served, request.path, request.body, request.headers
+        assert served is not None
+        told = (request.method, path, request.query, headers, body, self.flow.settings)
+        wish, client = partial(wish_of, served, *told), self._client(request)
+        await self.flow.serve(served, path, headers, body, turn, client, wish)
 
     async def _health(self, request: Request, turn: Turn) -> None:
         if request.path == "/readyz" and not self._is_ready():
@@ -217,9 +231,9 @@ _ALONE = (
 ROUTES: Final[Mapping[str, Route]] = {
     route.path: route
     for route in (
-        *(Route(path, b"POST", served=served) for path, served in BY_PATH.items()),
-        *(Route(path, b"GET", serve=serve, free=why) for path, serve, why in _ALONE),
-        *(Route(path, b"POST", serve=Door._estimate, free=RECKONED) for path in ESTIMATES),
+        *(Route(path, one.methods, one) for path, one in [*BY_PATH.items(), *KEPT_BY_PATH.items()]),
+        *(Route(path, (b"GET",), serve=serve, free=why) for path, serve, why in _ALONE),
+        *(Route(path, (b"POST",), serve=Door._estimate, free=RECKONED) for path in ESTIMATES),
     )
 }
 _BEGINNINGS: Final = tuple(path for path in ROUTES if path.endswith("/"))
@@ -251,7 +265,8 @@ def _explained(code: str) -> bytes:
     return page.encode()
 
 
-def _allow(request: Request, allowed: bytes) -> None:
-    method = request.method
-    if method != allowed and not (method == b"HEAD" and allowed == b"GET"):
-        raise MethodNotAllowed(method=method.decode(), allowed=allowed.decode())
+def _allow(request: Request, allowed: tuple[bytes, ...]) -> None:
+    method = b"GET" if request.method == b"HEAD" else request.method
+    if method not in allowed:
+        listed = b", ".join(allowed).decode()
+        raise MethodNotAllowed(method=request.method.decode(), allowed=listed)

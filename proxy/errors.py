@@ -196,6 +196,51 @@ class NotKept(CallerError):
     retry = False
 
 
+class FileNotFound(CallerError):
+    """There is no such file here: the id is none of your organisation's, or what it named has been
+    deleted. GET /v1/files lists those that there are."""
+
+    status = 404
+    code = "file_not_found"
+    retry = False
+
+
+class BatchNotFound(CallerError):
+    """There is no such batch here: the id is none of your organisation's. GET /v1/batches lists
+    those that there are."""
+
+    status = 404
+    code = "batch_not_found"
+    retry = False
+
+
+class ProviderUnclear(CallerError):
+    """What is kept lies with one provider, and {why}. Name it in the header X-Ops-Provider, or a
+    model of it in `model`."""
+
+    code = "provider_unclear"
+    retry = False
+
+
+class BatchKeyNeeded(CallerError):
+    """Batches go by a provider's key of your own: one costs what is known hours later, and credits
+    are not held so long. Add a key with `opscenter byok add` and upload the file again, or send its
+    requests one by one."""
+
+    status = 403
+    code = "batch_key_needed"
+    kind = "permission_error"
+    retry = False
+
+
+class ListTooLong(CallerError):
+    """None of the {limit} that the provider listed first is your organisation's, and one list reads
+    no further. Narrow it with `purpose`, or turn it round with `order`."""
+
+    code = "list_too_long"
+    retry = False
+
+
 class JobCeilingDiffers(CallerError):
     """This job has a ceiling of {ceiling} credits already, and the first one stands. Send the same
     X-Job-Max-Cost, or another X-Job-Id."""

@@ -204,6 +204,11 @@ def transcription(fields: Fields) -> Asked:
     return Asked(fields.get("stream") in ("true", "True", "1"), True)
 
 
+def kept(fields: Fields) -> Asked:
+    """Of files and batches, which are read by `proxy/kept/wish.py`: no tokens."""
+    return Asked()
+
+
 # Values -------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxy import answers, relay, request, route
@@ -17,6 +17,10 @@ from proxy.dialects.clients import client_of
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
 from proxy.hold import more_ucr, output_max
 from proxy.ids import request_id
+from proxy.kept import accounts, answer
+from proxy.kept.names import Names
+from proxy.kept.told import Told
+from proxy.kept.wish import Wish
 from proxy.metrics import Metrics
 from proxy.relay import Downstream
 from proxy.served import Served
@@ -24,7 +28,7 @@ from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.snapshot import Current
 from proxy.translate import said_anew
-from proxy.types import Call, Outcome, Ticket
+from proxy.types import Call, Caller, Outcome, Ticket
 from proxy.upstream import Reply, Upstream
 
 log = logging.getLogger("opscenter.proxy.flow")
@@ -49,29 +53,44 @@ class Flow:
         body: bytes,
         down: Downstream,
         client: str = "",
+        wish: Callable[[], Wish] | None = None,
     ) -> None:
-        """One request for a provider, from its bytes to its charge."""
+        """One request for a provider, from its bytes to its charge. `wish` reads what is wanted of
+        files and batches."""
         started_ns = time.perf_counter_ns()
         exchange = Exchange(request_id(), down, self.metrics, client_of(served.dialect))
         call: Call | None = None
         ticket: Ticket | None = None
         reply: Reply | None = None
         outcome = Outcome()
+        told: Told | None = None
         try:
             caller = await self.admission.identify(request.credential(headers), client)
-            call = request.read(served, exchange.rid, path, body, self.settings, headers, client)
-            model = route.find(call.model, self.current.in_force())
+            if wish is not None:
+                told = await self._placed(wish(), caller)
+                call, model = told.call(exchange.rid, path, client, headers), told.place.model
+            else:
+                read = (served, exchange.rid, path, body, self.settings, headers, client)
+                call = request.read(*read)
+                model = route.find(call.model, self.current.in_force())
             ticket = await self.admission.admit(call, caller, model)
+            if told is not None:
+                accounts.check(told.place, ticket.caller)
             call = said_anew(call, ticket)
             if ticket.lowered_to is not None:
                 call = request.with_maximum(call, ticket.lowered_to)
             call.bound(ticket.input_held, output_max(call, ticket.model))
             self._begin(ticket, call, outcome)
             reply = await self.upstream.first(call, ticket.deployments, outcome)
+            if told is not None:
+                await self._kept(told, reply, call, ticket, outcome, exchange)
             # a provider may answer a stream's request with one plain object
-            relayed = self._stream if reply.is_stream else self._plain
-            await relayed(reply, call, ticket, outcome, exchange)
-        except OpsError as problem:
+            elif reply.is_stream:
+                await self._stream(reply, call, ticket, outcome, exchange)
+            else:
+                await self._plain(reply, call, ticket, outcome, exchange)
+        except OpsError as found:
+            problem = found if told is None else told.refusal(found)
             outcome.reason, outcome.counts = problem.code, problem.counts
             await exchange.refuse(problem)
         except asyncio.CancelledError:
@@ -112,6 +131,24 @@ class Flow:
             cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
             last += answers.cost_comment(ticket, cost)
         await exchange.end(last)
+
+    async def _placed(self, wish: Wish, caller: Caller) -> Told:
+        """Where it lies, or shall: by his keys as they are now, so Redis is asked for them."""
+        caller, keys = await self.admission.check(caller), self.admission.keyfile
+        place = accounts.find(wish, caller, self.current.in_force(), keys)
+        return Told(wish, place, Names(keys, caller.key.organisation))
+
+    async def _kept(
+        self,
+        told: Told,
+        reply: Reply,
+        call: Call,
+        ticket: Ticket,
+        outcome: Outcome,
+        exchange: Exchange,
+    ) -> None:
+        ask, settler = self.upstream.first, self.settler
+        await answer.kept(told, reply, call, ticket, outcome, exchange, ask, settler)
 
     def _begin(self, ticket: Ticket, call: Call, outcome: Outcome) -> None:
         task = asyncio.current_task()

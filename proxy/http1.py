@@ -21,6 +21,7 @@ from proxy.settings import Settings
 __all__ = ["Broken", "Client", "Exhausted", "Origin", "Pool", "Stale", "TooLate", "Unreachable"]
 
 URLS_MAX = 10_000  # that are remembered taken apart
+POST = b"POST"  # what nearly all requests are
 POOLS_MAX = 10_000  # beyond, those without a connection go
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -71,12 +72,15 @@ class Client:
         body: bytes,
         tries: Tries | None = None,
         public: bool = False,
+        method: bytes = POST,
     ) -> Answer:
         """Sends one request; a kept connection that had already ended is replaced once, and that
         counts as a further try. `public`: to a public address or to none."""
         known = self._public_places if public else self._places
         place = known.get(url) or self._place(url, public)
         head, pool = place.head(headers, len(body)), place.pool
+        if method is not POST:
+            head = method + head[len(POST) :]
         connection = pool.kept() or await pool.take()
         try:
             return await connection.request(head, body)
@@ -118,7 +122,7 @@ class Client:
             target = b"http://" + origin.authority + target
             if hop.authorization:
                 begin += b"\r\nproxy-authorization: " + hop.authorization
-        begin = b"POST " + target + b" HTTP/1.1" + begin
+        begin = POST + b" " + target + b" HTTP/1.1" + begin
         return Place(pool, begin, begin.count(b"\n"))
 
     def _forget_pools(self) -> None:

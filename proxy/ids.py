@@ -1,5 +1,6 @@
 """Request ids: UUIDv7, so that they carry their time and tables can be partitioned by them."""
 
+import hashlib
 import os
 import random
 import time
@@ -12,5 +13,14 @@ DRAWN = (1 << 80) - 1 - (0xF << 76 | 0x3 << 62)
 
 def request_id() -> str:
     millis = time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF
-    text = (millis << 80 | _bits(80) & DRAWN | MARKS).to_bytes(16).hex()
+    return _text(millis, _bits(80))
+
+
+def derived_id(millis: int, name: str) -> str:
+    """Of what is to be booked once however often it is told: the same for the same name."""
+    return _text(millis, int.from_bytes(hashlib.sha256(name.encode()).digest()[:10]))
+
+
+def _text(millis: int, bits: int) -> str:
+    text = (millis << 80 | bits & DRAWN | MARKS).to_bytes(16).hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

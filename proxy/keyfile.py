@@ -5,13 +5,17 @@ never sees that one.
 
 import base64
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 KEY_BYTES = 32
+IDS = b"opscenter ids of files and batches v1"  # what their key is derived for
 
 
 class KeyFileError(ValueError):
@@ -23,6 +27,7 @@ class KeyFile:
     peppers: dict[int, bytes] = field(repr=False)
     pepper_version: int
     box: MultiFernet
+    ids: tuple[AESSIV, ...] = ()  # newest first
 
     def digest(self, key: str, pepper: int) -> bytes:
         """What is stored of an API key: nobody can make one from it without the pepper."""
@@ -46,6 +51,19 @@ class KeyFile:
         secret: str = plain["secret"]
         return secret
 
+    def seal_id(self, plain: bytes, bound: Sequence[bytes]) -> bytes:
+        """The same for the same each time; opens beside what it is bound to alone."""
+        return self.ids[0].encrypt(plain, list(bound))
+
+    def open_id(self, sealed: bytes, bound: Sequence[bytes]) -> bytes | None:
+        """None where it was not sealed here, or with something else."""
+        for box in self.ids:
+            try:
+                return box.decrypt(sealed, list(bound))
+            except InvalidTag:
+                continue
+        return None
+
     @classmethod
     def load(cls, path: Path) -> "KeyFile":
         cure = "Run `opscenter secrets proxy-file`, or start with `opscenter up`."
@@ -68,7 +86,8 @@ class KeyFile:
             raise ValueError("no keys")
         newest_first = sorted(providers, reverse=True)
         fernets = [Fernet(base64.urlsafe_b64encode(providers[v])) for v in newest_first]
-        return cls(peppers, max(peppers), MultiFernet(fernets))
+        ids = tuple(AESSIV(hmac.digest(providers[v], IDS, "sha512")) for v in newest_first)
+        return cls(peppers, max(peppers), MultiFernet(fernets), ids)
 
 
 def render(peppers: dict[int, bytes], providers: dict[int, bytes]) -> bytes:

@@ -41,7 +41,7 @@ def offer(model: Model, caller: Caller, keys: KeyFile, kind: Kind = "chat") -> O
     owners of all of them allow it; by the platform's otherwise."""
     if not (caller.key.own or caller.organisation.own):
         return Offer(candidates(model), price_of(model, kind))
-    mine = tuple(_by_own(model, one, name, keys) for one, name in own_keys(model, caller))
+    mine = tuple(by_own(model, one, name, keys) for one, name in own_keys(model, caller))
     if not mine:
         return Offer(candidates(model), price_of(model, kind))
     alone = Offer(mine, free(model.price))
@@ -74,7 +74,8 @@ def own_keys(model: Model, caller: Caller) -> Iterator[tuple[OwnKey, str]]:
             yield found[kind], name
 
 
-def _by_own(model: Model, own: OwnKey, name: str, keys: KeyFile) -> Deployment:
+def by_own(model: Model, own: OwnKey, name: str, keys: KeyFile) -> Deployment:
+    """The place that such a key opens."""
     if own.adapter not in ADAPTERS:
         raise OwnKeyUnusable(name=own.name, why=f"this worker does not speak {own.adapter}")
     try:

@@ -2,7 +2,7 @@
 read, and the kind of call by which it is held, priced and charged. There is no other way out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy import fields
@@ -21,6 +21,7 @@ class Served:
     form: bool = False  # its body is multipart, with a file
     free: str = ""  # why it costs nothing, though a provider is asked
     alias: str = ""  # one more path, whole
+    methods: tuple[bytes, ...] = (b"POST",)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -59,14 +60,24 @@ SERVED = (
     ),
     Served("translation", "transcription", "/audio/translations", fields.transcription, form=True),
 )
+_KEPT = "a provider charges nothing for keeping"
+_OWN = "batches go by the caller's own key alone"
+#: What providers keep. A path that ends with / stands for all that begin so.
+KEPT = (
+    Served("files", "chat", "/files", fields.kept, free=_KEPT, methods=(b"GET", b"POST")),
+    Served("files", "chat", "/files/", fields.kept, free=_KEPT, methods=(b"GET", b"DELETE")),
+    Served("batches", "chat", "/batches", fields.kept, free=_OWN, methods=(b"GET", b"POST")),
+    Served("batches", "chat", "/batches/", fields.kept, free=_OWN, methods=(b"GET", b"POST")),
+)
 
 
-def _by_path() -> Iterator[tuple[str, Served]]:
-    for one in SERVED:
+def _by_path(served: Iterable[Served]) -> Iterator[tuple[str, Served]]:
+    for one in served:
         yield from ((path, one) for path in one.paths)
 
 
-BY_PATH: Mapping[str, Served] = dict(_by_path())
+BY_PATH: Mapping[str, Served] = dict(_by_path(SERVED))
+KEPT_BY_PATH: Mapping[str, Served] = dict(_by_path(KEPT))
 CHAT = SERVED[0]
 #: Paths whose errors are told in a dialect of their own.
 DIALECTS: Mapping[str, str] = {path: one.dialect for path, one in BY_PATH.items()}

@@ -213,6 +213,8 @@ class Call:
     conversation: Conversation | None = None  # where it is said in another dialect
     model_output_max: int = 0  # of the model, for whom a provider wants a number
     context_max: int = 0  # likewise
+    method: bytes = b"POST"
+    target: str = ""  # below the provider's address, of what it keeps: a file or a batch
     input_most: int = UNBOUNDED  # tokens that are held, and no estimate goes beyond
     output_most: int = UNBOUNDED  # likewise; of a stream, with all slices that it may get
 

@@ -186,7 +186,7 @@ class Upstream:
         public = deployment.own is not None and not self._settings.byok_private
         try:
             answer = await self._client.post(
-                url, adapter.headers(deployment, call), body, outcome, public
+                url, adapter.headers(deployment, call), body, outcome, public, call.method
             )
         except Exhausted:
             raise UpstreamBusy(

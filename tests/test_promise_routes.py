@@ -16,7 +16,9 @@ from tests.house import modules, name_of
 
 EVERY = ("input", "output", "images", "seconds", "characters", "searches", "requests")
 DEAR = 10**16  # more for one token than the pool has
-METERED = {path: route.served for path, route in ROUTES.items() if route.served}
+METERED = {path: route.served for path, route in ROUTES.items() if route.served and not route.kept}
+#: What providers keep for nothing: on the same meters, for 0.
+KEPT = {path: route.served for path, route in ROUTES.items() if route.served and route.kept}
 ALONE = {path for path, route in ROUTES.items() if not route.served}
 #: The least that each dialect takes.
 LEAST: dict[str, dict[str, Any]] = {
@@ -78,13 +80,34 @@ async def test_p07_no_unmetered_route_without_a_key(stage: DoorStage) -> None:
         body = {} if served.form else {"model": "ops/echo", **LEAST[served.dialect]}
         answer = await stage.http.post(path, json=body)
         assert answer.status_code == 401, path
+    for path, served in KEPT.items():
+        for method in served.methods:
+            answer = await stage.http.request(method.decode(), path.replace("s/", "s/x"))
+            assert (answer.status_code, bool(served.free)) == (401, True), path
+
+
+async def test_p07_no_unmetered_route_to_what_providers_keep(stage: DoorStage) -> None:
+    """They cost nothing, and yet a limit of requests counts them, before any provider is asked."""
+    await stage.pool.execute(
+        "INSERT INTO limit_rule (level, organisation, amount, unit, window_kind, seconds)"
+        " VALUES ('organisation', $1, 1, 'calls', 'rolling', 3600)",
+        await stage.organisation(),
+    )
+    await stage.drain.pusher.push_once()
+    async with FakeUpstream() as fake:
+        await stage.add_provider(fake.url + "/v1")
+        await stage.add_model("mock/ok")
+        headers = {"authorization": f"Bearer {stage.key}"}
+        paths = [path for path in KEPT if path.endswith("/files")]
+        statuses = [(await stage.http.get(path, headers=headers)).status_code for path in paths * 2]
+        assert (statuses, len(fake.requests)) == ([200, 429, 429, 429], 1)
 
 
 def test_p07_no_unmetered_route_can_be_registered() -> None:
     served, alone = METERED["/v1/messages"], ROUTES["/v1/models"].serve
     for parts in ({}, {"serve": alone}, {"served": served, "serve": alone, "free": "it is"}):
         with pytest.raises(ValueError, match="needs a meter"):
-            Route("/v1/raw", b"POST", **parts)
+            Route("/v1/raw", (b"POST",), **parts)
     with pytest.raises(ValueError, match="no meter"):
         Served("raw", "nothing", "/raw", served.read)  # type: ignore[arg-type]
 

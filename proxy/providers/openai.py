@@ -20,7 +20,7 @@ from proxy.types import Call, Deployment, Usage
 COMPATIBLE = frozenset(
     {
         *("chat", "completions", "embeddings", "moderations", "rerank"),
-        *("images", "speech", "transcription", "translation"),
+        *("images", "speech", "transcription", "translation", "files", "batches"),
     }
 )
 NATIVE = COMPATIBLE | {"responses"}
@@ -37,6 +37,7 @@ PATHS: Mapping[str, str] = {
     "responses": "/responses",
 }
 COUNTED_IF_ASKED = ("chat", "completions")  # streams that tell their usage on demand alone
+BYTES = ("speech", "files")  # what may be answered with something else than JSON
 ERROR_TEXT_MAX = 2_000  # characters of a provider's message that are passed on
 # what a caller can mend passes with its status; what he cannot is a bad gateway
 PASSED_ON = frozenset({400, 404, 409, 413, 415, 422, 429})
@@ -60,6 +61,8 @@ class OpenAI:
         self.speech = OpenAISpeech(takes_thoughts=native is not NATIVE)
 
     def url(self, deployment: Deployment, call: Call) -> str:
+        if call.target:
+            return deployment.base_url.rstrip("/") + call.target
         path = PATHS[call.dialect] if call.dialect in self.native else PATHS["chat"]
         return deployment.base_url.rstrip("/") + path
 
@@ -70,7 +73,7 @@ class OpenAI:
             *_FIXED,
             (b"x-request-id", call.rid.encode()),
         )
-        if call.parts or call.dialect == "speech":
+        if call.parts or call.dialect in BYTES:
             headers = (_media_type(call), (b"accept", b"*/*"), *headers[2:])
         if deployment.secret:
             name = deployment.quirks.get("key_header")
@@ -86,6 +89,8 @@ class OpenAI:
         """
         if call.parts:
             return _form(deployment, call)
+        if call.target:
+            return call.body
         changes: dict[str, Any] = {"model": deployment.upstream_model}
         asked = call.dialect in COUNTED_IF_ASKED
         if call.stream and asked and deployment.quirks.get("stream_options", True):

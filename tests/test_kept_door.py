@@ -1,0 +1,231 @@
+"""Files and batches at the door, by OpenAI's own client: nobody sees another organisation's;
+batches go by keys of one's own, and what they used is booked once.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import httpx2
+import openai
+import pytest
+
+from bench.upstream import FakeUpstream
+from control.access import add_organisation
+from control.books.verify import verify
+from proxy.http1 import taken_apart
+from proxy.kept.names import Names
+from tests.door_stage import DoorStage, door
+from tests.http_stage import Peer, serving
+
+PLATFORM, OWN = "sk-platform-0123456789abcdef", "sk-own-0123456789abcdef"
+BODY_MAX = 65_536
+ACME, BETA = UUID(int=0xACE), UUID(int=0xBE7A)
+LINES = b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n' * 3
+CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+DAY: Literal["24h"] = "24h"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Two organisations without a credit and one provider that both share."""
+
+    stage: DoorStage
+    fake: FakeUpstream
+    clients: AsyncExitStack
+
+    async def client(self, organisation: UUID, **limits: Any) -> openai.AsyncOpenAI:
+        key = await self.stage.new_key(organisation, **limits)
+        made = openai.AsyncOpenAI(base_url=f"{self.stage.url}/v1", api_key=key, max_retries=0)
+        return await self.clients.enter_async_context(made)
+
+    async def bring(self, organisation: UUID, secret: str = OWN) -> None:
+        """A key of the organisation's own."""
+        url = f"{self.fake.url}/v1"
+        sealed = self.stage.keyfile.seal(f"o:{organisation}:openai", url, secret)
+        await self.stage.pool.execute(
+            "INSERT INTO byok_key (id, organisation, kind, name, adapter, base_url, models, secret,"
+            " last4) VALUES ($1, $2, 'openai', 'mine', 'openai', $3, '{}', $4, 'cdef')",
+            *(uuid4(), organisation, url, sealed),
+        )
+        assert await self.stage.drain.publisher.organisation(str(organisation))
+
+    async def rows(self) -> list[Any]:
+        await self.stage.quiesce()
+        return await self.stage.usage()
+
+
+@pytest.fixture
+async def scene(
+    home: Path, redis_url: str, database_url: str, tmp_path: Path
+) -> AsyncIterator[Scene]:
+    settings = {"OPSCENTER_BYOK_PRIVATE": "on", "OPSCENTER_BODY_MAX_BYTES": str(BODY_MAX)}
+    async with (
+        FakeUpstream(tmp_path / "bills") as fake,
+        door(home, redis_url, database_url, **settings) as stage,
+        AsyncExitStack() as clients,
+    ):
+        async with stage.pool.acquire() as conn:
+            person = await conn.fetchval("SELECT person FROM membership LIMIT 1")
+            for id, name in ((ACME, "Acme"), (BETA, "Beta")):
+                await add_organisation(conn, id, name, platform=False, parallel=None)
+                await conn.execute("INSERT INTO membership VALUES ($1, $2, 'admin')", id, person)
+        await stage.drain.pusher.push_once()
+        await stage.add_provider(f"{fake.url}/v1", PLATFORM)
+        await stage.add_model("fake/ok", "mock/ok")
+        yield Scene(stage, fake, clients)
+        await stage.quiesce()
+
+
+async def missing(asked: Any, code: str = "file_not_found") -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        await asked
+    assert refused.value.code == code
+
+
+async def test_a_file_is_its_organisations_alone(scene: Scene) -> None:
+    """Although both have it with one provider, in one account: by its id, by a list, by a batch."""
+    acme, beta = await scene.client(ACME), await scene.client(BETA)
+    made = await acme.files.create(file=("in.jsonl", LINES), purpose="batch")
+    assert (made.filename, made.purpose, made.bytes) == ("in.jsonl", "batch", len(LINES))
+    assert await acme.files.retrieve(made.id) == made
+    assert (await acme.files.content(made.id)).content == LINES
+    theirs = await beta.files.create(file=("b.txt", b"b"), purpose="user_data")
+    assert [one async for one in acme.files.list()] == [made]
+    assert [one.id async for one in beta.files.list(limit=1)] == [theirs.id]
+    assert [one async for one in beta.files.list(purpose="batch")] == []
+    for foreign in (made.id, made.id[:-2] + "xx", "file-000000000000000000000001", "x"):
+        await missing(beta.files.retrieve(foreign))
+        await missing(beta.files.content(foreign))
+        await missing(beta.files.delete(foreign))
+        await missing(beta.files.list(after=foreign))
+        await missing(
+            beta.batches.create(input_file_id=foreign, endpoint=CHAT, completion_window=DAY)
+        )
+    gone = await acme.files.delete(made.id)
+    assert (gone.id, gone.deleted) == (made.id, True)
+    await missing(acme.files.retrieve(made.id))
+    assert [one async for one in acme.files.list()] == []
+    assert {one.key for one in scene.fake.requests} == {PLATFORM}
+    rows = await scene.rows()
+    served = [row for row in rows if row["reason"] == "free"]
+    assert {row["model"] for row in rows} == {"fake/files"}
+    assert {(row["kind"], row["cost"], row["calls"]) for row in served} == {("released", 0, 1)}
+    report = await verify(scene.stage.pool, scene.stage.redis)
+    assert not [check for check in report.checks if not check.ok]
+
+
+async def test_a_list_goes_on_where_it_ended(scene: Scene) -> None:
+    acme, beta = await scene.client(ACME), await scene.client(BETA)
+    names = [f"{nth}.txt" for nth in range(5)]
+    for name in names:
+        await acme.files.create(file=(name, b"a"), purpose="user_data")
+        await beta.files.create(file=(name, b"b"), purpose="user_data")
+    page = await acme.files.list(limit=2)
+    assert page.has_more
+    assert [one.filename async for one in page] == names[::-1]
+    assert [one.filename async for one in acme.files.list(limit=2, order="asc")] == names
+
+
+async def test_a_batch_goes_by_a_key_of_ones_own_and_is_booked_once(scene: Scene) -> None:
+    acme, beta = await scene.client(ACME), await scene.client(BETA)
+    platform = await acme.files.create(file=("in.jsonl", LINES), purpose="batch")
+    with pytest.raises(openai.PermissionDeniedError, match="byok add") as refused:
+        await acme.batches.create(input_file_id=platform.id, endpoint=CHAT, completion_window=DAY)
+    assert refused.value.code == "batch_key_needed"
+    for organisation in (ACME, BETA):  # both have entered the same account
+        await scene.bring(organisation)
+    file = await acme.files.create(file=("in.jsonl", LINES), purpose="batch")
+    begun = await acme.batches.create(
+        input_file_id=file.id, endpoint=CHAT, completion_window=DAY, metadata={"a": "b"}
+    )
+    assert (begun.input_file_id, begun.metadata) == (file.id, {"a": "b"})
+    assert [one.id async for one in acme.batches.list()] == [begun.id]
+    assert [one async for one in beta.batches.list()] == []
+    await missing(beta.batches.retrieve(begun.id), "batch_not_found")
+    await missing(beta.batches.cancel(begun.id), "batch_not_found")
+    while (batch := await acme.batches.retrieve(begun.id)).status != "completed":
+        assert batch.output_file_id is None
+    assert batch.output_file_id is not None
+    output = (await acme.files.content(batch.output_file_id)).text
+    assert output.count('"status_code":200') == 3
+    await missing(beta.files.content(batch.output_file_id))
+    for _ in range(2):
+        await acme.batches.retrieve(begun.id)
+        await scene.rows()
+    [row] = [row for row in await scene.rows() if row["reason"] == "batch"]
+    tokens = {"input": 100, "cache_read": 20, "output": 30, "reasoning": 4}
+    assert {name: count for name, count in row["tokens"].items() if count} == tokens
+    assert (row["cost"], row["mode"], row["model"]) == (0, "byok", "openai/batches")
+    second = await acme.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window=DAY)
+    assert (await acme.batches.cancel(second.id)).status == "cancelled"
+    assert {one.key for one in scene.fake.requests if "batches" in one.path} == {OWN}
+    await scene.stage.pool.execute("DELETE FROM byok_key WHERE organisation = $1", ACME)
+    assert await scene.stage.drain.publisher.organisation(str(ACME))
+    await missing(acme.batches.retrieve(begun.id), "batch_not_found")
+    # what the organisation left with the platform's key is still there
+    assert (await acme.files.retrieve(platform.id)).id == platform.id
+    report = await verify(scene.stage.pool, scene.stage.redis)
+    assert not [check for check in report.checks if not check.ok]
+
+
+async def test_what_cannot_be_kept_is_refused_with_its_reason(scene: Scene) -> None:
+    stage, fake = scene.stage, scene.fake
+    acme = await scene.client(ACME)
+    headers = {"authorization": f"Bearer {acme.api_key}"}
+    answer = await stage.http.post("/v1/files", files={"file": ("a", b"a")}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "purpose")
+    with pytest.raises(openai.APIStatusError) as large:
+        await acme.files.create(file=("a", bytes(BODY_MAX)), purpose="batch")
+    assert (large.value.status_code, large.value.code) == (413, "body_too_large")
+    listed = await scene.client(ACME, models=["fake/ok"])
+    with pytest.raises(openai.PermissionDeniedError, match="fake/files"):
+        await listed.files.list()
+    routed = await scene.client(ACME, routes=["/v1/chat/*"])
+    with pytest.raises(openai.PermissionDeniedError, match="/v1/files"):
+        await routed.files.list()
+    assert not fake.requests
+    await stage.add_provider("http://127.0.0.1:1/v1", PLATFORM, "down")
+    await stage.add_model("down/m", provider="down")
+    with pytest.raises(openai.BadRequestError, match="down, fake") as unclear:
+        await acme.files.list()
+    assert unclear.value.code == "provider_unclear"
+    named = {"x-ops-provider": "fake"}
+    made = await acme.files.create(file=("a", b"a"), purpose="evals", extra_headers=named)
+    assert (await acme.files.retrieve(made.id)).id == made.id  # its id tells where it lies
+    other = {"model": "down/m"}
+    with pytest.raises(openai.InternalServerError) as down:
+        await acme.files.create(file=("a", b"a"), purpose="evals", extra_body=other)
+    assert down.value.code == "upstream_unreachable"
+    with pytest.raises(openai.BadRequestError, match="fake"):
+        await acme.files.list(extra_headers={"x-ops-provider": "nobody"})
+    assert (await stage.pool_in_redis(ACME))["h"] == 0
+
+
+async def test_a_file_that_breaks_off_is_no_whole_one(scene: Scene) -> None:
+    """Nor is an answer that tells no id: what a client is told has always an id of ours."""
+    cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
+
+    async def script(peer: Peer) -> None:
+        heads.append(b"".join(await peer.request()).partition(b"\r\n")[0])
+        await peer.send(cut + (b"half" if b"content" in heads[-1] else b'{"id": 7}'))
+
+    heads: list[bytes] = []
+    async with serving(script) as server:
+        base = server.url.removesuffix("/chat")
+        await scene.stage.add_provider(base, PLATFORM, "cut")
+        await scene.stage.add_model("cut/m", provider="cut")
+        id = Names(scene.stage.keyfile, str(ACME)).seal("files", "p:cut", "file-a")
+        headers = {"authorization": f"Bearer {(await scene.client(ACME)).api_key}"}
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await scene.stage.http.get(f"/v1/files/{id}/content", headers=headers)
+        answer = await scene.stage.http.get(f"/v1/files/{id}", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_broken")
+    path = taken_apart(base)[1].decode()
+    lines = [f"GET {path}/files/file-a{tail} HTTP/1.1" for tail in ("/content", "")]
+    assert [head.decode() for head in heads] == lines
+    [broken, unreadable] = await scene.rows()
+    assert {row["reason"] for row in (broken, unreadable)} == {"upstream_broken"}
