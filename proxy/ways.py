@@ -190,18 +190,23 @@ class Translated:
 
     def _say(self, events: Iterable[Event]) -> bytes:
         said: list[Event] = []
-        for event in events:
-            self.count.events += 1
-            if isinstance(event, PIECES):
-                self.count.content_bytes += len(event.text.encode())
-            elif isinstance(event, Counted):
-                self._counted(event)
-            elif isinstance(event, Finished):
-                self._finished = True
-            elif isinstance(event, Failed):
-                self._unsent = self._writer.feed(said)
-                raise self._broken_off(event)
-            said.append(event)
+        try:
+            for event in events:
+                self.count.events += 1
+                if isinstance(event, PIECES):
+                    self.count.content_bytes += len(event.text.encode())
+                elif isinstance(event, Counted):
+                    self._counted(event)
+                elif isinstance(event, Finished):
+                    self._finished = True
+                elif isinstance(event, Failed):
+                    self._unsent = self._writer.feed(said)
+                    raise self._broken_off(event)
+                said.append(event)
+        except ValueError:  # a reader's
+            self._unsent = self._writer.feed(said)
+            why = "an event is not what it should be"
+            raise UpstreamBroken(model=self._call.model, why=why) from None
         return self._writer.feed(said) if said else b""
 
     def _broken_off(self, event: Failed) -> OpsError:

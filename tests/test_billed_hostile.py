@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import billed
+from proxy import billed, whole
 from proxy.dialects.events import Counted
-from proxy.errors import OpsError
+from proxy.errors import OpsError, UpstreamBroken
 from proxy.price import Price
 from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr
 from proxy.providers.catalog import ADAPTERS
@@ -189,6 +189,33 @@ def test_no_number_reaches_the_ledger_unchecked(name: str, sent: list[dict[str, 
         check(usage, f"{name}, translated")
     for where, usage in of_calls(name, texts):
         check(usage, f"{name}, {where}")
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "end"),
+    [
+        ("gemini", {"candidates": [{"content": {"parts": [{"functionCall": {"args": 7}}]}}]}, b""),
+        ("ollama", {"message": {"tool_calls": [{"function": {"arguments": 7}}]}}, b"\n"),
+        ("anthropic", {"content": [{"type": "tool_use", "input": 7}]}, b""),
+    ],
+)
+def test_what_nests_too_deep_to_be_said_is_a_broken_answer(
+    name: str, answer: dict[str, Any], end: bytes
+) -> None:
+    """And not a failure of ours, which would lose what had been used until then."""
+    deep = b'{"a":' * 400 + b"1" + b"}" * 400
+    body = json.dumps(answer).encode().replace(b"7", deep)
+    place = Deployment(1, "m", "p", name, "http://127.0.0.1:1", "m")
+    kind = b"application/x-ndjson" if end else EVENTS
+    call, found = CALLS["chat"], Reply(Answer(kind), ADAPTERS[name], place, SETTINGS, 0, False)
+    with pytest.raises(UpstreamBroken):
+        whole.translated(found, call, body)
+    if name == "anthropic":  # there the arguments come as a text
+        return
+    way = way_of(found, call, Outcome(), PRICES[0])
+    with pytest.raises(UpstreamBroken):
+        way.take(body + end if end else b"data: " + body + b"\n\n")
+    check(way.used(), name)
 
 
 def test_a_usage_as_deep_as_json_goes_is_read() -> None:

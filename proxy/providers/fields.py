@@ -71,4 +71,8 @@ def _is_absurd(told: Object) -> bool:
 
 
 def as_json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    """Raises ValueError for what nests so deep that it was read and cannot be written."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as problem:
+        raise ValueError(str(problem)) from None
