@@ -53,6 +53,21 @@ class Scene:
         )
         assert await self.stage.drain.publisher.organisation(str(organisation))
 
+    async def limit(self, unit: str, amount: int) -> None:
+        """For ever."""
+        await self.stage.pool.execute(
+            "INSERT INTO limit_rule (level, organisation, amount, unit, window_kind)"
+            " VALUES ('organisation', $1, $2, $3, 'none')",
+            *(ACME, amount, unit),
+        )
+        await self.stage.drain.pusher.push_once()
+
+    async def used(self, client: openai.AsyncOpenAI, name: str) -> int:
+        headers = {"authorization": f"Bearer {client.api_key}"}
+        told = await self.stage.http.get("/v1/me/limits", headers=headers)
+        [row] = [row for row in told.json()["data"] if row["name"] == name]
+        return int(row["used"])
+
     async def rows(self) -> list[Any]:
         await self.stage.quiesce()
         return await self.stage.usage()
@@ -132,6 +147,7 @@ async def test_a_list_goes_on_where_it_ended(scene: Scene) -> None:
 
 async def test_a_batch_goes_by_a_key_of_ones_own_and_is_booked_once(scene: Scene) -> None:
     acme, beta = await scene.client(ACME), await scene.client(BETA)
+    await scene.limit("tokens", 10_000)
     platform = await acme.files.create(file=("in.jsonl", LINES), purpose="batch")
     with pytest.raises(openai.PermissionDeniedError, match="byok add") as refused:
         await acme.batches.create(input_file_id=platform.id, endpoint=CHAT, completion_window=DAY)
@@ -160,6 +176,7 @@ async def test_a_batch_goes_by_a_key_of_ones_own_and_is_booked_once(scene: Scene
     tokens = {"input": 100, "cache_read": 20, "output": 30, "reasoning": 4}
     assert {name: count for name, count in row["tokens"].items() if count} == tokens
     assert (row["cost"], row["mode"], row["model"]) == (0, "byok", "openai/batches")
+    assert await scene.used(acme, "tokens") == 154
     second = await acme.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window=DAY)
     assert (await acme.batches.cancel(second.id)).status == "cancelled"
     assert {one.key for one in scene.fake.requests if "batches" in one.path} == {OWN}

@@ -1,0 +1,190 @@
+"""With which provider, and by whose key, a file lies. Pure."""
+
+from typing import Any
+
+import pytest
+
+from proxy.errors import (
+    BatchKeyNeeded,
+    BatchNotFound,
+    FileNotFound,
+    ModelNotAllowed,
+    ModelNotFound,
+    OpsError,
+    OwnKeyUnusable,
+    ProviderUnclear,
+    RouteNotAllowed,
+)
+from proxy.kept import accounts
+from proxy.kept.accounts import Place
+from proxy.kept.names import Names
+from proxy.kept.wish import Wish
+from proxy.keyfile import KeyFile, render
+from proxy.standing import caller_of
+from proxy.types import (
+    Caller,
+    Deployment,
+    KeyRecord,
+    Model,
+    OrganisationRecord,
+    OwnKey,
+    Snapshot,
+)
+from proxy.types import Names as Listed
+
+KEYS = KeyFile.parse(render({1: b"p" * 32}, {1: b"s" * 32}))
+URL, ACME, ANN, BEN = "https://api.test/v1", "acme", "m:acme:ann", "m:acme:ben"
+NAMES = Names(KEYS, ACME)
+BATCH = {"input_file_id": "", "endpoint": "/v1/chat/completions"}
+
+
+def deployment(provider: str, adapter: str) -> Deployment:
+    return Deployment(7, f"{provider}/m", provider, adapter, URL, "m", f"sk-{provider}")
+
+
+def snapshot(**providers: str) -> Snapshot:
+    """Each with one model."""
+    models = {
+        f"{name}/m": Model(f"{name}/m", 9, 9, 0, (deployment(name, adapter),), None, places={})
+        for name, adapter in providers.items()
+    }
+    return Snapshot(1, models)
+
+
+def own(kind: str, owner: str = "o:acme", adapter: str = "openai", secret: str = "") -> OwnKey:
+    sealed = KEYS.seal(f"{owner}:{kind}", URL, secret or f"sk-{kind}-{owner}")
+    return OwnKey(f"{kind} of {owner}", kind, owner, adapter, URL, sealed)
+
+
+def caller(*keys: OwnKey, **limits: Any) -> Caller:
+    """Whoever the first personal key belongs to."""
+    personal = tuple(key for key in keys if key.owner.startswith("m:"))
+    key = KeyRecord("kid", 0, 1, b"", 1, ACME, "x", limits.pop("models", None), (), **limits)
+    key = KeyRecord(**{name: getattr(key, name) for name in key.__slots__} | {"own": personal})
+    others = tuple(key for key in keys if key.owner == "o:acme")
+    return caller_of(key, OrganisationRecord(ACME, 1, (), others))
+
+
+def chosen(who: Caller, world: Snapshot, provider: str = "", model: str = "") -> Place:
+    wish = Wish("files", "list", provider=provider, model=model)
+    return accounts.find(wish, who, world, KEYS)
+
+
+def named(who: Caller, world: Snapshot, account: str, thing: str = "files") -> Place:
+    id = NAMES.seal(thing, account, "theirs-1")  # type: ignore[arg-type]
+    assert id is not None
+    return accounts.find(Wish(thing, "get", id), who, world, KEYS)  # type: ignore[arg-type]
+
+
+def secret(place: Place) -> str:
+    return place.deployment.secret
+
+
+ONE = snapshot(openai="openai", gpu="compatible", anthropic="anthropic", echo="echo")
+
+
+def test_without_a_word_it_is_the_only_one_that_has_all_that_openai_has() -> None:
+    place = chosen(caller(), ONE)
+    assert (place.account, place.model.id, secret(place)) == (
+        "p:openai",
+        "openai/files",
+        "sk-openai",
+    )
+    assert (place.model.context_max, place.model.output_max, place.deployment.id) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("world", "why"),
+    [
+        (snapshot(), "none here"),
+        (snapshot(gpu="compatible", anthropic="anthropic"), "none here"),
+        (snapshot(openai="openai", azure="openai"), "azure, openai"),
+    ],
+)
+def test_where_that_is_none_or_several_one_has_to_be_named(world: Snapshot, why: str) -> None:
+    with pytest.raises(ProviderUnclear, match=why):
+        chosen(caller(), world)
+
+
+def test_a_name_or_a_model_says_which() -> None:
+    for place in (chosen(caller(), ONE, "gpu"), chosen(caller(), ONE, model="gpu/m")):
+        assert (place.account, secret(place)) == ("p:gpu", "sk-gpu")
+    for nobody in ("anthropic", "echo", "nobody"):
+        with pytest.raises(ProviderUnclear, match="gpu, openai"):
+            chosen(caller(), ONE, nobody)
+    with pytest.raises(ProviderUnclear, match="anthropic/m"):
+        chosen(caller(), ONE, model="anthropic/m")
+    with pytest.raises(ModelNotFound):
+        chosen(caller(), ONE, model="nobody/m")
+    with pytest.raises(ModelNotAllowed):
+        chosen(caller(models=Listed.of(["openai/*"])), ONE, model="gpu/m")
+
+
+def test_a_key_of_ones_own_comes_first_and_a_persons_before_his_organisations() -> None:
+    """What lies in the organisation's account is reached by its key, also where he has one too."""
+    both = caller(own("openai"), own("openai", ANN))
+    assert secret(chosen(caller(own("openai")), ONE)) == "sk-openai-o:acme"
+    assert secret(chosen(both, ONE)) == "sk-openai-m:acme:ann"
+    assert chosen(both, ONE).account == "m:ann:openai"
+    assert secret(named(both, ONE, "o:openai")) == "sk-openai-o:acme"
+    assert secret(named(both, ONE, "p:openai")) == "sk-openai"
+    assert secret(chosen(both, ONE, "gpu")) == "sk-gpu"
+    other = caller(own("anthropic", adapter="anthropic"))
+    assert secret(chosen(other, ONE)) == "sk-openai"  # which keeps nothing
+
+
+def test_a_model_goes_by_the_key_by_which_its_calls_would() -> None:
+    model = ONE.models["openai/m"]
+    placed = Model("openai/m", 9, 9, 0, model.deployments, None, places={"openai": "m"})
+    world = Snapshot(1, {**ONE.models, "openai/m": placed})
+    keys = (own("openai"), own("groq", adapter="compatible"))
+    assert secret(chosen(caller(*keys), world, model="openai/m")) == "sk-openai-o:acme"
+    with pytest.raises(ProviderUnclear, match="openai/m"):
+        chosen(caller(own("openai", adapter="anthropic")), world, model="openai/m")
+
+
+@pytest.mark.parametrize("account", ["m:ben:openai", "o:groq", "p:nobody", "p:anthropic", "x", ""])
+def test_what_lies_in_an_account_that_is_not_his_is_not_there(account: str) -> None:
+    who = caller(own("openai"), own("openai", ANN))
+    with pytest.raises(FileNotFound):
+        named(who, ONE, account)
+    with pytest.raises(BatchNotFound):
+        named(who, ONE, account, "batches")
+
+
+def begun(who: Caller, account: str) -> Place:
+    fields = {**BATCH, "input_file_id": NAMES.seal("files", account, "theirs-1")}
+    return accounts.find(Wish("batches", "create", fields=fields), who, ONE, KEYS)
+
+
+def test_a_batch_goes_where_its_file_lies_by_a_key_of_ones_own() -> None:
+    who = caller(own("openai"), own("openai", ANN))
+    place = begun(who, "o:openai")
+    assert (secret(place), place.theirs, place.model.id) == (
+        "sk-openai-o:acme",
+        "theirs-1",
+        "openai/batches",
+    )
+    with pytest.raises(BatchKeyNeeded):
+        begun(who, "p:openai")
+    with pytest.raises(FileNotFound):
+        begun(who, "m:ben:openai")
+    for wish in (Wish("batches", "list"), Wish("batches", "list", provider="gpu")):
+        with pytest.raises(BatchKeyNeeded):
+            accounts.find(wish, caller(), ONE, KEYS)
+
+
+def test_a_key_for_certain_paths_begins_batches_for_these_alone() -> None:
+    routes = ["/v1/batches", "/v1/embeddings"]
+    with pytest.raises(RouteNotAllowed, match=r"/v1/chat/completions"):
+        begun(caller(own("openai"), routes=Listed.of(routes)), "o:openai")
+
+
+def test_a_key_that_has_gone_or_changed_meanwhile_is_not_used() -> None:
+    place, problems = chosen(caller(own("openai")), ONE), list[OpsError]()
+    for later in (caller(), caller(own("openai", secret="sk-new"))):
+        with pytest.raises(OwnKeyUnusable) as refused:
+            accounts.check(place, later)
+        problems.append(refused.value)
+    assert all("openai of o:acme" in problem.sentence for problem in problems)
+    accounts.check(chosen(caller(), ONE), caller())
