@@ -85,7 +85,7 @@ def drop_old(
     """Forget former root keys, when nothing is left that one of them has sealed.
 
     Of each its pepper stays, without which the API keys of its time would die; they end when you
-    rotate those keys.
+    rotate those keys. Ids of files and batches from its time end: their lists give new ones.
     """
     from control.secrets import drop_old
 
