@@ -9,6 +9,7 @@ Redis           pipe (connections), shards (what a script means), packed (a call
                 scripts and lua/ (the scripts; lua/shared/ what they have in common)
 providers       http1, pool, connection, incoming, parser, dial, egress (the wire);
                 providers/ (questions), kept/ (files and batches)
+usage           counting (of what nobody told; counter is its process), texts, vocabularies
 callers         callers (keys, tokens as records), tokens (genuine?), shown (whose?), rules, tries
 the world       snapshot (what all share), keyfile and keys (secrets), pricing, settings, metrics
 """

@@ -13,6 +13,7 @@ from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
 from proxy.charge import charged_ucr, is_own
+from proxy.counting import Counting
 from proxy.dialects.clients import client_of
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
 from proxy.hold import more_ucr, output_max
@@ -44,6 +45,7 @@ class Flow:
     upstream: Upstream
     settler: Settler
     metrics: Metrics
+    counting: Counting
 
     async def serve(
         self,
@@ -112,7 +114,8 @@ class Flow:
     async def _plain(
         self, reply: Reply, call: Call, ticket: Ticket, outcome: Outcome, exchange: Exchange
     ) -> None:
-        body = await relay.plain(reply, call, outcome, ticket.price)
+        measure = self.counting.of(call, reply.deployment)
+        body = await relay.plain(reply, call, outcome, ticket.price, measure)
         cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
         headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
         if ticket.standing.counting:
@@ -126,7 +129,8 @@ class Flow:
         headers += answers.rate_headers(ticket)
         await exchange.head(reply.answer.status, headers)
         slices = _Slices(self, ticket, call, outcome)
-        last = await relay.stream(reply, call, outcome, exchange, slices, ticket.price)
+        measure = self.counting.of(call, reply.deployment)
+        last = await relay.stream(reply, call, outcome, exchange, slices, ticket.price, measure)
         if reply.is_text:
             cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
             last += answers.cost_comment(ticket, cost)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from proxy import billed, whole
+from proxy.counting import Measure
 from proxy.errors import OpsError
 from proxy.incoming import Waits
 from proxy.types import Call, Outcome, Price
@@ -61,13 +62,20 @@ class Slices(Protocol):
         """Which one."""
 
 
-async def plain(reply: Reply, call: Call, outcome: Outcome, price: Price) -> bytes:
+async def plain(
+    reply: Reply, call: Call, outcome: Outcome, price: Price, measure: Measure | None = None
+) -> bytes:
     """A whole answer: read before its head goes out, because the head tells its exact cost."""
     body = await reply.whole()
     if reply.is_native:
         usage = billed.usage(reply, call, price, body)
+        if measure is not None and usage.source == "estimated":
+            usage = await measure.whole(usage, "whole", body)
     else:
-        body, usage = whole.translated(reply, call, body)
+        events, usage = whole.read(reply, call, body)
+        if measure is not None and usage.source == "estimated":
+            usage = await measure.whole(usage, "text", whole.words(events))
+        body = whole.said(call, events, usage)
     outcome.usage = usage
     if call.free:
         outcome.reason, outcome.counts = "free", True
@@ -78,7 +86,13 @@ async def plain(reply: Reply, call: Call, outcome: Outcome, price: Price) -> byt
 
 
 async def stream(
-    reply: Reply, call: Call, outcome: Outcome, down: Begun, slices: Slices, price: Price
+    reply: Reply,
+    call: Call,
+    outcome: Outcome,
+    down: Begun,
+    slices: Slices,
+    price: Price,
+    measure: Measure | None = None,
 ) -> bytes:
     """Pieces in, pieces out; gives back the last one. However it ends, `outcome` knows what was
     used until then."""
@@ -87,9 +101,12 @@ async def stream(
     outcome.kind, outcome.reason = "settled", "cut"
     down.fail = way.fail
     take, send = way.take, down.chunk
+    keep = measure.keep if measure is not None else None
 
     def pass_on(piece: bytes) -> Waits:
         block = take(piece)
+        if keep is not None:
+            keep(block)
         room = send(block) if block else None
         if room is None and count.content_bytes <= slices.reach:
             return None
@@ -98,6 +115,8 @@ async def stream(
     try:
         await reply.pour(pass_on)
         if block := way.rest():
+            if keep is not None:
+                keep(block)
             await _room(send(block))
         outcome.reason = way.ending()
     finally:
@@ -105,6 +124,8 @@ async def stream(
             outcome.usage = way.used()
         elif outcome.usage.source != "provider":
             outcome.kind = "released"  # not one event came: nothing is charged
+        if measure is not None:
+            await measure.stream(outcome, count, reply.answer.close)
     return way.end()
 
 

@@ -146,6 +146,14 @@ class Settings:
         " the system alone.",
     )
 
+    vocabularies_at: str = setting(
+        "",
+        "Folder of tiktoken's vocabularies, by which tokens are counted that no provider tells"
+        " (`opscenter vocabularies`). Empty: HOME/vocabularies.",
+    )
+    count_timeout_ms: int = setting(
+        2_000, "Longest wait for such a count; then it is estimated by bytes.", 10, 600_000
+    )
     drain_ms: int = setting(
         30_000, "A worker that stops lets its running requests end within this time.", 0, 3_600_000
     )
@@ -184,6 +192,12 @@ class Settings:
     def journal(self) -> Path:
         """What workers must remember: on a disk that outlives them."""
         return self.home / "journal"
+
+    @property
+    def vocabularies(self) -> Path:
+        if self.vocabularies_at:
+            return absolute(self.vocabularies_at)
+        return self.home / "vocabularies"
 
     @property
     def proxy_keys(self) -> Path:

@@ -252,6 +252,7 @@ def _event(ticket: Ticket, outcome: Outcome, started_ns: int) -> bytes:
             "r": outcome.reason,
             "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
             **({"b": BYOK} if is_own(outcome) else {}),
+            **({"w": outcome.usage.tokenizer} if outcome.usage.tokenizer else {}),
         }
     )
     return ticket.context[:-1] + b"," + went[1:]

@@ -263,6 +263,7 @@ class Usage:
     tokens: Mapping[str, int]  # and what is counted and is no token
     source: str = "provider"  # provider, estimated, none
     doubt: str = ""  # why this reading may be wrong: total_differs, count_absurd, input_missing
+    tokenizer: str = ""  # by which an estimate was counted; empty: by bytes
 
     @property
     def reason(self) -> str:

@@ -1,7 +1,9 @@
 """A whole answer that has to be said in another dialect. Pure."""
 
+from collections.abc import Sequence
+
 from proxy.dialects.clients import client_of
-from proxy.dialects.events import Counted, Failed
+from proxy.dialects.events import Counted, Event, Failed
 from proxy.errors import UpstreamBroken, UpstreamRefused
 from proxy.estimates import estimate
 from proxy.pricing import NOTHING
@@ -10,15 +12,15 @@ from proxy.upstream import Reply
 from proxy.ways import PIECES, told
 
 
-def translated(reply: Reply, call: Call, answer: bytes) -> tuple[bytes, Usage]:
-    """The answer as its client reads it, and what it used; raises where it is an error."""
+def read(reply: Reply, call: Call, answer: bytes) -> tuple[Sequence[Event], Usage]:
+    """What it says, and what it used; raises where it is an error."""
     speech = reply.adapter.speech
     assert speech is not None
     try:
         events = speech.whole(answer)
     except ValueError:
         raise UpstreamBroken(model=call.model, why="the answer is not what it should be") from None
-    usage, size = None, 0
+    usage = None
     for event in events:
         if isinstance(event, Failed):
             message = told(event, reply.deployment.secret)
@@ -27,8 +29,13 @@ def translated(reply: Reply, call: Call, answer: bytes) -> tuple[bytes, Usage]:
             )
         if isinstance(event, Counted):
             usage = event.usage
-        elif isinstance(event, PIECES):
-            size += len(event.text.encode())
-    used = usage or estimate(call, size, NOTHING)
-    writer = client_of(call.dialect).writer(call.rid, call.model, call.fields)
-    return writer.whole(events, used), used
+    return events, usage or estimate(call, len(words(events)), NOTHING)
+
+
+def words(events: Sequence[Event]) -> bytes:
+    return "".join(event.text for event in events if isinstance(event, PIECES)).encode()
+
+
+def said(call: Call, events: Sequence[Event], usage: Usage) -> bytes:
+    """The answer as its client reads it."""
+    return client_of(call.dialect).writer(call.rid, call.model, call.fields).whole(events, usage)

@@ -16,6 +16,7 @@ import uvloop
 from proxy.address import RedisUrlError
 from proxy.admit import Admission
 from proxy.cluster import Redis
+from proxy.counting import Counting
 from proxy.declared import SettingsError, load
 from proxy.door import Door
 from proxy.flow import Flow
@@ -91,6 +92,7 @@ class Worker:
             await self._server.serve(listener)
         finally:
             self.metrics.beat(ready=False)
+            self.flow.counting.close()
             await self.flow.settler.drain(SETTLE_WAIT_S)
             await self._confirmed()
             for keeper in keepers:
@@ -176,6 +178,7 @@ def build(settings: Settings, keys: KeyFile, metrics: Metrics) -> Worker:
         upstream=Upstream(client, settings, metrics),
         settler=settler,
         metrics=metrics,
+        counting=Counting(settings.vocabularies, settings.count_timeout_ms / 1000),
     )
     return Worker(settings, metrics, pipe, client, flow, journal)
 

@@ -209,7 +209,7 @@ def test_what_nests_too_deep_to_be_said_is_a_broken_answer(
     kind = b"application/x-ndjson" if end else EVENTS
     call, found = CALLS["chat"], Reply(Answer(kind), ADAPTERS[name], place, SETTINGS, 0, False)
     with pytest.raises(UpstreamBroken):
-        whole.translated(found, call, body)
+        whole.read(found, call, body)
     if name == "anthropic":  # there the arguments come as a text
         return
     way = way_of(found, call, Outcome(), PRICES[0])

@@ -30,6 +30,7 @@ from control.cli import (
     teams,
     usage,
     users,
+    vocabularies,
 )
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ def _options(
     """Options of the program itself; its help is the application's."""
 
 
-for _part in (processes, status, doctor, session):
+for _part in (processes, status, doctor, session, vocabularies):
     _part.register(app)
 app.add_typer(organisations.app, name="org")
 app.add_typer(users.app, name="user")
