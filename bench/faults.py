@@ -115,6 +115,8 @@ def _stream(ask: Ask, mode: Mode, content: str) -> Plan:
     events = wire.events(ask, mode, costs)
     opening, pieces = events.opening(), events.pieces(content)
     mark = b"" if mode.behaviour == "nodone" else wire.end_mark
+    if mode.behaviour == "lingers":
+        pieces = (*pieces, events.ending())
     good = Plan(
         head=head(200, ("content-type", wire.stream_type), ("cache-control", "no-cache")),
         opening=opening,
@@ -149,6 +151,8 @@ def _with_fault(good: Plan, mode: Mode, broken_ending: bytes) -> Plan:
         return replace(cut, ending=broken_ending)
     if mode.behaviour == "bomb":
         return replace(good, ending=b"", finale=Finale.ENDLESS)
+    if mode.behaviour == "lingers":
+        return replace(good, ending=b"", finale=Finale.HANG)
     if mode.behaviour in _FINALES:
         return replace(cut, ending=b"", finale=_FINALES[mode.behaviour])
     return good

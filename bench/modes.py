@@ -53,6 +53,7 @@ BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
         "usage-early": Behaviour("tells usage in a stream's first event, null afterwards"),
         "usage-zero": Behaviour("tells usage of 0 tokens, and bills 0"),
         "nodone": Behaviour("a whole stream that ends without [DONE], or its dialect's mark"),
+        "lingers": Behaviour("a whole stream with its usage, then silence in place of its end"),
         "hang": Behaviour("no first byte, ever; @n: silent after n pieces"),
         "truncate": Behaviour("cut after n pieces: no end, connection closed", at=1),
         "close": Behaviour("connection closed without an answer"),

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anthropic
+import openai
 import orjson
 import pytest
 
@@ -44,6 +46,8 @@ CASES = (
     ("leaves a call", "mock/hang"),
     ("leaves before the first byte", "mock/hang"),
     ("leaves in the middle", "mock/hang@3"),
+    ("presses stop", "mock/hang@3"),
+    ("leaves after the usage", "mock/lingers"),
 )
 ENDED = ("anthropic", "gemini", "cohere", "ollama")
 FAULTS = ("truncate@3", "reset@3", "nodone", "bigline", "error-in-stream@3")
@@ -78,12 +82,16 @@ class Caller:
 
     async def acts(self, how: str, model: str) -> bytes:
         stream = "call" not in how
+        if how == "presses stop":
+            return await self._stopped(model)
         if "before" in how or how == "leaves a call":
             await self._left(model, stream)
             return b""
         async with self._asking(model, stream=stream) as answer:
             if how == "leaves in the middle":
                 return await self._third_piece(answer)
+            if how == "leaves after the usage":
+                return await self._usage(answer)
             if how == "reads slowly":
                 return b"".join([piece async for piece in slowly(answer)])
             return bytes(await answer.aread())
@@ -108,6 +116,36 @@ class Caller:
             if text_of(read) >= 60:
                 break
         return read
+
+    async def _usage(self, answer: Any) -> bytes:
+        """It is told at the end, whose mark is still to come."""
+        read, told = b"", {"messages": b'"message_delta"', "responses": b'"response.completed"'}
+        async for piece in answer.aiter_raw():
+            read += piece
+            if told[self._dialect] in read[: read.rfind(b"\n\n")]:
+                break
+        return read
+
+    async def _stopped(self, model: str) -> bytes:
+        """As the dialect's own client does it, after the third piece."""
+        url, key, body = self._stage.url, self._stage.key, BODIES[self._dialect]
+        seen = 0
+        async with contextlib.AsyncExitStack() as opened:
+            stream: Any
+            if self._dialect == "messages":
+                by = anthropic.AsyncAnthropic(base_url=url, api_key=key)
+                await opened.enter_async_context(by)
+                stream = await by.messages.create(model=model, stream=True, **body)
+            else:
+                client = openai.AsyncOpenAI(base_url=url + "/v1", api_key=key)
+                await opened.enter_async_context(client)
+                stream = await client.responses.create(model=model, stream=True, **body)
+            async for event in stream:
+                seen += event.type in ("content_block_delta", "response.output_text.delta")
+                if seen == 3:
+                    break
+            await stream.close()
+        return b""
 
 
 async def slowly(answer: Any) -> AsyncIterator[bytes]:
