@@ -33,6 +33,7 @@ KEPT_STEP_BYTES: Final = 16 * 2**10  # taken of it at once
 BLOCK_BYTES: Final = 64  # that a piece takes in memory beside its own
 STUCK_S: Final = 30.0  # a process that has said nothing for so long is ended
 REST_S: Final = 60.0  # after one ended that was needed
+TURNS_MAX: Final = 100  # of the loop, at the end, for those who wait
 PASSED_ON: Final = ("PATH", "LANG", "PYTHONPATH")
 
 Counts = Mapping[str, int]
@@ -79,9 +80,15 @@ class Counting:
             self._waiting -= 1
         return self._read(encoding, told)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Who still waits has bytes, and is settled before this returns."""
+        self._at_hand.clear()
         if self._counter is not None:
             self._counter.stop()
+        for _ in range(TURNS_MAX):
+            if not self._waiting:
+                break
+            await asyncio.sleep(0)
 
     async def _ask(self, head: dict[str, Any], body: bytes, said: bytes) -> Mapping[str, Any]:
         if asyncio.get_running_loop().time() < self._rest_until:
@@ -98,7 +105,7 @@ class Counting:
         if "unusable" in told:
             log.warning("tokens are estimated by bytes: %s", told["unusable"])
             self._at_hand.pop(encoding, None)
-        elif "ended" in told:
+        elif "ended" in told and self._at_hand:
             log.warning("what counts tokens ended; until it is started again, bytes are counted")
             self._rest()
         return None

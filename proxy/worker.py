@@ -92,7 +92,7 @@ class Worker:
             await self._server.serve(listener)
         finally:
             self.metrics.beat(ready=False)
-            self.flow.counting.close()
+            await self.flow.counting.close()
             await self.flow.settler.drain(SETTLE_WAIT_S)
             await self._confirmed()
             for keeper in keepers:

@@ -3,7 +3,6 @@ of its own; in all other cases by bytes.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ import pytest
 from bench.upstream import FakeUpstream
 from control.books.verify import verify
 from proxy import counting
-from proxy.counting import KEPT_STEP_BYTES, TEXT_MAX_BYTES, WAITING_MAX, Counting
+from proxy.counting import KEPT_STEP_BYTES, TEXT_MAX_BYTES, WAITING_MAX, Counting, _Counter
 from proxy.dialects.counting import AROUND
 from proxy.types import Call, Delivered, Deployment, Outcome, Usage
 from proxy.vocabularies import Encoding
@@ -58,7 +57,7 @@ def encoding(monkeypatch: pytest.MonkeyPatch) -> Encoding:
 async def made(encoding: Encoding, tmp_path: Path) -> AsyncIterator[Counting]:
     one = Counting(fill(tmp_path / "v", encoding), PATIENCE_S)
     yield one
-    one.close()
+    await one.close()
 
 
 async def counted(
@@ -76,6 +75,15 @@ async def counted(
     outcome, closed = Outcome("settled", usage=BY_BYTES), list[bool]()
     await measure.stream(outcome, came or Came(), lambda: closed.append(True))
     return outcome.usage
+
+
+def halted(one: Counting) -> _Counter:
+    """Its process, which says nothing any more."""
+    found = one._counter
+    assert found is not None
+    assert found._process is not None
+    os.kill(found._process.pid, signal.SIGSTOP)
+    return found
 
 
 async def test_the_text_that_was_delivered_is_counted_whole(
@@ -146,34 +154,40 @@ async def test_what_is_too_long_is_counted_by_bytes(
     assert made._counter is None
 
 
-async def test_who_waits_too_long_has_bytes(encoding: Encoding, tmp_path: Path) -> None:
+async def test_who_waits_too_long_has_bytes(made: Counting) -> None:
     """The process goes on; one that says nothing for long is ended, and another takes its place."""
-    one = Counting(fill(tmp_path / "v", encoding), 0.0)
-    with contextlib.closing(one):
-        assert await counted(one) == BY_BYTES
-        one._patience_s = PATIENCE_S
-        assert (await counted(one)).tokenizer
-        first = one._counter
-        assert first is not None
-        assert first._process is not None
-        os.kill(first._process.pid, signal.SIGSTOP)
-        one._patience_s, first._heard = 0.0, -1e9
-        first._asked[-1] = asyncio.get_running_loop().create_future()  # somebody has long waited
-        assert await counted(one) == BY_BYTES
-        assert first.ended
-        one._patience_s = PATIENCE_S
-        assert (await counted(one)).tokenizer
-        assert one._counter is not first
+    made._patience_s = 0.0
+    assert await counted(made) == BY_BYTES
+    made._patience_s = PATIENCE_S
+    assert (await counted(made)).tokenizer
+    first = halted(made)
+    made._patience_s, first._heard = 0.0, -1e9
+    first._asked[-1] = asyncio.get_running_loop().create_future()  # somebody has long waited
+    assert await counted(made) == BY_BYTES
+    assert first.ended
+    made._patience_s = PATIENCE_S
+    assert (await counted(made)).tokenizer
+    assert made._counter is not first
+
+
+async def test_a_worker_that_ends_lets_nobody_wait(made: Counting) -> None:
+    """Bytes are counted, before it is too late to settle."""
+    assert (await counted(made)).tokenizer
+    first = halted(made)
+    waiting = asyncio.create_task(counted(made))
+    await until(lambda: bool(first._asked))
+    await made.close()
+    assert (waiting.done(), first.ended) == (True, True)
+    assert await waiting == BY_BYTES
+    assert made.of(call(), PLACE) is None
 
 
 async def test_a_process_that_dies_is_rested(made: Counting) -> None:
     assert (await counted(made)).tokenizer
-    first = made._counter
-    assert first is not None
-    assert first._process is not None
-    os.kill(first._process.pid, signal.SIGSTOP)
+    first = halted(made)
     waiting = asyncio.create_task(counted(made))
     await until(lambda: bool(first._asked))
+    assert first._process is not None
     os.kill(first._process.pid, signal.SIGKILL)
     assert await waiting == BY_BYTES
     assert first.ended
@@ -187,13 +201,13 @@ async def test_a_file_that_is_not_whole_is_never_used(
     encoding: Encoding, tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is said once, with the file and what helps."""
-    folder = fill(tmp_path / "v", encoding, data=data)
-    with contextlib.closing(Counting(folder, PATIENCE_S)) as one:
-        assert await counted(one) == BY_BYTES
-        [said] = [row.getMessage() for row in caplog.records if row.name.endswith("counting")]
-        assert encoding.cached_as in said
-        assert "copy it there anew" in said
-        assert one.of(call(), PLACE) is None
+    one = Counting(fill(tmp_path / "v", encoding, data=data), PATIENCE_S)
+    assert await counted(one) == BY_BYTES
+    [said] = [row.getMessage() for row in caplog.records if row.name.endswith("counting")]
+    assert encoding.cached_as in said
+    assert "copy it there anew" in said
+    assert one.of(call(), PLACE) is None
+    await one.close()
 
 
 # At the door ------------------------------------------------------------------------------
