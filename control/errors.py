@@ -83,6 +83,15 @@ class RoleMissing(CallerError):
     kind = "permission_error"
 
 
+class PlanLacks(CallerError):
+    """The plan `{plan}` of this organisation does not include {feature}. Ask the platform's
+    administrator for another plan (`opscenter org edit --plan`)."""
+
+    status = 403
+    code = "plan_lacks"
+    kind = "permission_error"
+
+
 class PlatformOnly(CallerError):
     """This concerns the whole Ops-Center, so it needs the role {needed} in its platform's own
     organisation. Ask its administrator."""

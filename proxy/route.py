@@ -28,7 +28,7 @@ def price_of(model: Model, kind: Kind = "chat") -> Price:
 
 def candidates(model: Model) -> tuple[Deployment, ...]:
     """A caller who names a model gets that model: the deployments of it, best first."""
-    if not model.deployments and model.places:
+    if not model.deployments and model.places and model.byok:
         why = "there is no key for it here; bring one of your own with `opscenter byok add`"
         raise UpstreamUnreachable(model=model.id, why=why)
     if not model.deployments:
@@ -65,6 +65,8 @@ def is_served(model: Model, caller: Caller) -> bool:
 def own_keys(model: Model, caller: Caller) -> Iterator[tuple[OwnKey, str]]:
     """His keys that serve the model, and what it is called there: the model's own provider first. A
     person's key stands before his organisation's for the same provider."""
+    if not model.byok:
+        return
     found = {one.kind: one for one in (*caller.organisation.own, *caller.key.own)}
     for one in found.values():
         if model.id in one.models:

@@ -108,6 +108,7 @@ def _model(row: Mapping[str, Any], opened: Opened) -> Model:
         output_max=row["output_max"],
         thinks=row["thinks"],
         places=MappingProxyType(dict(row.get("places") or ())),
+        byok=row.get("byok", True),
         created=row["created"],
         deployments=tuple(
             place for r in row["deployments"] if (place := _deployment(row["id"], r, opened))

@@ -68,6 +68,7 @@ class Model:
     takes: tuple[str, ...] = ("text",)
     gives: tuple[str, ...] = ("text",)
     names: frozenset[str] = frozenset()  # by which else it is called; no other model bears them
+    byok: bool = True  # callers' own keys serve it
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,11 @@ async def test_the_story_of_budgets(cli: Command) -> None:
     program = (await cli("service", "create", "search", "--json")).json
     limited = await cli("key", "edit", program["key_id"], "--user", "search@service", *limits)
     assert limited.code == 0, limited.err
-    model = (await cli("models", "edit", "ops/echo", "--thinks", "--json")).json
+    edits = ("--thinks", "--no-byok")
+    model = (await cli("models", "edit", "ops/echo", *edits, "--json")).json
+    assert model["byok_enabled"] is False
+    told = await cli.stage.state.redis.command("HGET", "{ops}:snapshot", "models")
+    assert b'"byok":false' in told.replace(b" ", b"")
     assert model["thinks"] is True
     assert (await cli("models", "edit", "ops/echo")).code == 2
     assert (await cli("org", "edit", "Acme")).code == 2
@@ -170,7 +174,7 @@ async def test_the_story_of_limits(cli: Command) -> None:
     """A plan, a team and a key are limited; a limit is edited and taken away."""
     assert (await cli("org", "create", "Acme")).code == 0
     await cli("user", "create", "ann@acme.test", "--org", "Acme", "--no-password")
-    assert (await cli("plan", "create", "starter", "--note", "small")).code == 0
+    assert (await cli("plan", "create", "starter", "--note", "small", "--no-byok")).code == 0
     calls = ("--requests", "1000", "--per", "month")
     assert (await cli("limit", "add", "--plan", "starter", *calls)).code == 0
     given = await cli("org", "edit", "Acme", "--plan", "starter", "--json")

@@ -145,6 +145,41 @@ async def test_another_key_or_address_is_untested_and_spoken_to_in_its_own_way(a
         assert [own.adapter for own in await of_key(api, api.token)] == [adapter]
 
 
+async def test_a_plan_may_not_include_them(api: Stage) -> None:
+    """Then none is entered, and those that are there serve nobody until another plan is given;
+    they can be seen and removed. The platform's own organisation has everything."""
+    acme = await api.organisation()
+    ann, boss = await api.person("developer", acme), await api.person("admin", acme)
+    path = f"{BYOK}/{(await ann.post(BYOK, MINE)).json['id']}"
+    await boss.post(BYOK, {**MINE, "scope": "organisation"})
+    plans, where = "/api/v1/admin/plans", f"/api/v1/admin/organisations/{acme}"
+    made = await api.post(plans, {"name": "trial", "byok": False})
+    assert (made.status, made.json["byok"]) == (201, False)
+    for included, put in (
+        (False, api.patch(where, {"plan": "trial"})),
+        (True, api.patch(f"{plans}/trial", {"byok": True})),
+        (False, api.patch(f"{plans}/trial", {"byok": False})),
+        (True, api.patch(where, {"plan": None})),
+        (False, api.patch(where, {"plan": "trial"})),
+    ):
+        assert (await put).status == 200
+        assert (await ann.get(path.rpartition("/")[0])).json["data"][0]["in_force"] == included
+        told = (await of_key(api, ann.token), await of_organisation(api, acme))
+        assert [len(keys) for keys in told] == [included, included]
+    for refused in (
+        await ann.post(BYOK, {**MINE, "provider": "groq"}),
+        await ann.patch(path, {"key": SECRET}),
+        await ann.patch(path, {"enabled": True}),
+    ):
+        assert (refused.status, refused.code) == (403, "plan_lacks")
+        assert "`trial`" in refused.message
+    assert (await ann.patch(path, {"enabled": False})).status == 200
+    assert (await ann.delete(path)).status == 200
+    home = (await api.get("/api/v1/auth/me")).json["organisation"]
+    await api.patch(f"/api/v1/admin/organisations/{home}", {"plan": "trial"})
+    assert (await api.post(BYOK, MINE)).status == 201
+
+
 MISTAKES: list[tuple[dict[str, object], str]] = [
     ({"base_url": "http://169.254.169.254/v1"}, "no provider lies at"),
     ({"base_url": "http://127.0.0.1:8000/v1"}, "OPSCENTER_BYOK_PRIVATE"),

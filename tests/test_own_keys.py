@@ -2,6 +2,8 @@
 nothing, and the platform's in their place only where their owners say so. Pure.
 """
 
+from dataclasses import replace
+
 import pytest
 from cryptography.fernet import Fernet, MultiFernet
 
@@ -80,6 +82,15 @@ def test_a_persons_key_stands_before_his_organisations() -> None:
     assert secrets(offered(own("openai"), own("openai", PERSON))) == ["sk-openai-m:acme:ann"]
     both = offered(own("openai"), own("openrouter", PERSON))
     assert secrets(both) == ["sk-openai-o:acme", "sk-openrouter-m:acme:ann"]
+
+
+def test_no_key_of_ones_own_serves_a_model_that_is_kept_from_them() -> None:
+    """Also where the key itself names the model: the platform's serves, at its price."""
+    kept = replace(GPT, byok=False)
+    mine = own("openai", models={"openai/gpt": "other"})
+    assert offered(mine, model=kept) == Offer((PLATFORM,), PRICE)
+    with pytest.raises(UpstreamUnreachable, match="switched on"):
+        offered(mine, model=replace(kept, deployments=()))
 
 
 def test_the_platforms_key_is_never_behind_ones_own_unless_allowed() -> None:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import StrictBool, model_validator
 
 from control import sql
+from control.api.byok_terms import require_included
 from control.api.limit_acts import changes_of_people
 from control.api.provider_acts import address, known, replaced_meanwhile, spoken, tried
 from control.api.providers import Secret
@@ -86,6 +87,7 @@ class OwnKey(Output):
     models: dict[str, str]
     fallback: bool  # whether the platform's key may stand in, at its price
     enabled: bool
+    in_force: bool  # it is, and the organisation's plan includes such keys
     test: str | None  # accepted, limited, refused, unknown, unreachable
     test_said: str | None
     tested_at: datetime | None
@@ -115,6 +117,7 @@ async def add_own_key(request: Request, caller: Developer, given: NewOwnKey) -> 
     row = (*owner, dict(kind.quirks), given.models, sealed, last4(secret), given.fallback)
 
     async def effect(conn: Connection) -> Done:
+        await require_included(conn, organisation)
         if await conn.fetchrow(sql.load()["byok_add"], *row) is None:
             raise Conflict(
                 why=f"There is a key for {kind.title} already; edit or remove that one first."
@@ -141,6 +144,8 @@ async def edit_own_key(
 
     async def effect(conn: Connection) -> Done:
         row = await _found(conn, caller, id)
+        if secret or given.enabled:
+            await require_included(conn, organisation)
         kind = KINDS.get(row["kind"], KINDS["compatible"])
         url, sealed, last = row["base_url"], row["secret"], row["last4"]
         speaks = row["adapter"]

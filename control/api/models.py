@@ -69,6 +69,7 @@ class ModelEdit(Input):
     output_max: Tokens | None = None
     thinks: StrictBool | None = None
     enabled: StrictBool | None = None
+    byok_enabled: StrictBool | None = None  # whether keys of one's own serve it
 
 
 class Place(Output):
@@ -89,6 +90,7 @@ class Model(Output):
     thinks: bool  # gives out tokens that no stream shows, so its streams are held whole
     output_assumed: bool  # nobody says its maximum, so this one is sent along
     enabled: bool
+    byok_enabled: bool  # keys of one's own serve it
     source: str  # admin or catalogue
     created_at: datetime
     deployments: list[Place]
@@ -129,8 +131,10 @@ async def add_model(request: Request, caller: PlatformAdmin, given: NewModel) ->
 async def edit_model(
     request: Request, caller: PlatformAdmin, model: ModelPath, given: ModelEdit
 ) -> Response:
-    """Its prices and limits, whether it thinks, and whether it is served; from now on."""
-    wanted = (given.context_max, given.output_max, given.thinks, given.enabled)
+    """Its prices and limits, whether it thinks, whether it is served, and also by keys of one's
+    own; from now on."""
+    facts = (given.context_max, given.output_max, given.thinks)
+    wanted = (*facts, given.enabled, given.byok_enabled)
     tiers = [{"above": one.above, "rates": one.prices} for one in given.tiers or ()]
     if given.prices is not None:
         _complete(given.prices, *(one.prices for one in given.tiers or ()))

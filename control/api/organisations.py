@@ -1,6 +1,7 @@
 """Organisations: listed, made, suspended, resumed, limited."""
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from control import sql
 from control.access import add_organisation
+from control.api.byok_terms import changes_of_keys
 from control.api.shapes import (
     PAGE_DEFAULT,
     Credits,
@@ -136,7 +138,10 @@ async def edit(
         new = present.__dict__ | {name: getattr(given, name) for name in sent}
         limits = (new["name"], new["parallel_max"], new["budget"], new["plan"])
         await conn.execute(query["organisation_edit"], organisation, *limits)
-        return await _done(conn, organisation)
+        done = await _done(conn, organisation)
+        if "plan" not in sent:
+            return done
+        return replace(done, changes=[*done.changes, *await changes_of_keys(conn, [organisation])])
 
     detail = given.model_dump(mode="json", include=sent)
     act = Act("organisation.edit", f"organisation:{organisation}", organisation, detail)

@@ -2,13 +2,15 @@
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 import asyncpg
 from fastapi import APIRouter, Request, Response
-from pydantic import StringConstraints
+from pydantic import StrictBool, StringConstraints
 
 from control import sql
 from control.api import limit_acts
+from control.api.byok_terms import changes_of_keys
 from control.api.limit_shapes import LimitEdit, LimitShown, LimitTerms, shown
 from control.api.shapes import (
     PAGE_MAX,
@@ -38,6 +40,7 @@ Note = Annotated[str, StringConstraints(max_length=500, pattern=VISIBLE + "|^$")
 class NewPlan(Input):
     name: Slug
     note: Note = ""
+    byok: StrictBool = True
 
 
 class PlanEdit(Input):
@@ -45,6 +48,7 @@ class PlanEdit(Input):
 
     note: Note | None = None
     for_new: bool | None = None
+    byok: StrictBool | None = None
 
 
 class Plan(Output):
@@ -53,6 +57,7 @@ class Plan(Output):
     organisations: int
     limits: int
     for_new: bool  # new organisations are made with it
+    byok: bool  # includes keys of one's own
     created_at: datetime
 
 
@@ -72,7 +77,7 @@ async def create_plan(request: Request, caller: PlatformAdmin, given: NewPlan) -
             raise Conflict(why=f"There are no more than {PLANS_MAX} plans; remove one.")
         try:
             async with conn.transaction():
-                await conn.execute(query["plan_add"], given.name, given.note)
+                await conn.execute(query["plan_add"], given.name, given.note, given.byok)
         except asyncpg.UniqueViolationError:
             raise Conflict(why=f"There is a plan {given.name} already.") from None
         return Done(await _shown(conn, given.name), 201)
@@ -85,7 +90,8 @@ async def create_plan(request: Request, caller: PlatformAdmin, given: NewPlan) -
 async def edit_plan(
     request: Request, caller: PlatformAdmin, plan: Slug, given: PlanEdit
 ) -> Response:
-    """Its note, and whether new organisations are made with it; then another one is not."""
+    """Its note, whether it includes keys of one's own, and whether new organisations are made with
+    it; then another one is not."""
 
     async def effect(conn: Connection) -> Done:
         await _lock(conn, plan)
@@ -94,10 +100,14 @@ async def edit_plan(
             await conn.execute(query["plan_not_for_new"], plan)
         try:
             async with conn.transaction():
-                await conn.execute(query["plan_edit"], plan, given.note, given.for_new)
+                await conn.execute(query["plan_edit"], plan, given.note, given.for_new, given.byok)
         except asyncpg.UniqueViolationError:
             raise Conflict(why="Another plan was made that of new organisations now.") from None
-        return Done(await _shown(conn, plan))
+        organisations: list[UUID] = []
+        if given.byok is not None:
+            rows = await conn.fetch(query["plan_organisations"], plan)
+            organisations = [row["id"] for row in rows]
+        return Done(await _shown(conn, plan), changes=await changes_of_keys(conn, organisations))
 
     act = Act("plan.edit", f"plan:{plan}", None, given.model_dump())
     return await write(request, caller, act, effect)

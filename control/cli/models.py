@@ -18,6 +18,7 @@ COLUMNS = {
     "output": "output_max",
     "thinks": "thinks",
     "enabled": "enabled",
+    "BYOK": "byok_enabled",
 }
 
 
@@ -70,6 +71,9 @@ def edit(
     context_max: Annotated[int | None, typer.Option(min=1, help="Tokens of the context.")] = None,
     output_max: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
     enabled: Annotated[bool | None, typer.Option(help="Whether it is served.")] = None,
+    byok: Annotated[
+        bool | None, typer.Option(help="Whether people's and organisations' own keys serve it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Change what a model can do, for requests from now on; its prices are set by `add`."""
@@ -78,6 +82,7 @@ def edit(
         "context_max": context_max,
         "output_max": output_max,
         "enabled": enabled,
+        "byok_enabled": byok,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
     if not wanted:

@@ -15,6 +15,7 @@ COLUMNS = {
     "limits": "limits",
     "organisations": "organisations",
     "for new ones": "for_new",
+    "BYOK": "byok",
     "note": "note",
     "created": "created_at",
 }
@@ -26,11 +27,12 @@ Which = Annotated[str, typer.Argument(help="Its name: small letters, digits, - a
 def create(
     name: Which,
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
+    byok: Annotated[bool, typer.Option(help="Whether it includes keys of one's own.")] = True,
     json: Json = False,
 ) -> None:
     """Make a plan; give it limits with `opscenter limit add --plan`, and give it to organisations
     with `opscenter org edit --plan`."""
-    _show(api().post(PATH, {"name": name, "note": note}), json)
+    _show(api().post(PATH, {"name": name, "note": note, "byok": byok}), json)
 
 
 @app.command("list", epilog="Example: opscenter plan list")
@@ -57,11 +59,14 @@ def edit(
             "--for-new/--not-for-new", help="New organisations are made with it, and no other."
         ),
     ] = None,
+    byok: Annotated[
+        bool | None, typer.Option(help="Whether it includes keys of one's own.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Change the note of a plan, or whose it is at first; its limits with `opscenter limit edit
-    --plan`."""
-    given = {"note": note, "for_new": for_new}
+    """Change the note of a plan, what it includes, or whose it is at first; its limits with
+    `opscenter limit edit --plan`."""
+    given = {"note": note, "for_new": for_new, "byok": byok}
     wanted = {field: value for field, value in given.items() if value is not None}
     if not wanted:
         raise Misused("Say what to change, such as --for-new.")

@@ -1,7 +1,8 @@
 -- What may be used and what it costs: providers, models, deployments, prices.
 
 -- name: model_list
-SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, m.enabled, m.source, m.created_at,
+SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, m.byok AS byok_enabled, m.enabled, m.source,
+       m.created_at,
        p.version AS price_version, p.rates, p.tiers, p.factor_ppm, p.source AS price_source, p.note AS price_note,
        p.created_at AS price_at, coalesce(d.places, '[]') AS deployments
 FROM model m
@@ -23,7 +24,7 @@ ON CONFLICT (id) DO UPDATE SET context_max = excluded.context_max, output_max = 
 -- What is null stays as it is.
 UPDATE model SET context_max = coalesce($2, context_max), output_max = coalesce($3, output_max),
                  thinks = coalesce($4, thinks), enabled = coalesce($5, enabled),
-                 output_assumed = output_assumed AND $3 IS NULL,
+                 output_assumed = output_assumed AND $3 IS NULL, byok = coalesce($6, byok),
                  source = CASE WHEN coalesce($2, $3) IS NOT NULL OR coalesce($4, $5) IS NOT NULL THEN 'admin' ELSE source END
 WHERE id = $1
 RETURNING id

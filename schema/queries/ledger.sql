@@ -211,7 +211,7 @@ SELECT version FROM snapshot
 
 -- name: snapshot_models
 -- Every model that is switched on, with its newest price and its places.
-SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, extract(epoch FROM m.created_at)::bigint AS created,
+SELECT m.id, m.context_max, m.output_max, m.output_assumed, m.thinks, m.byok, extract(epoch FROM m.created_at)::bigint AS created,
        c.name, c.takes, c.gives,
        (SELECT jsonb_build_object('version', p.version, 'rates', p.rates, 'tiers', p.tiers, 'factor_ppm', p.factor_ppm)
         FROM price p WHERE p.model = m.id ORDER BY p.version DESC LIMIT 1) AS price,

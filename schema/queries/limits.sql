@@ -134,7 +134,7 @@ SELECT name FROM plan WHERE name = $1 FOR NO KEY UPDATE
 SELECT name FROM plan WHERE name = $1 FOR SHARE
 
 -- name: plan_list
-SELECT p.name, p.note, p.for_new, p.created_at,
+SELECT p.name, p.note, p.for_new, p.byok, p.created_at,
        (SELECT count(*) FROM organisation o WHERE o.plan = p.name)::int AS organisations,
        (SELECT count(*) FROM limit_rule l WHERE l.level = 'plan' AND l.subject = p.name)::int AS limits
 FROM plan p WHERE ($1::text IS NULL OR p.name = $1)
@@ -144,10 +144,10 @@ ORDER BY p.name
 SELECT count(*) FROM plan
 
 -- name: plan_add
-INSERT INTO plan (name, note) VALUES ($1, $2)
+INSERT INTO plan (name, note, byok) VALUES ($1, $2, $3)
 
 -- name: plan_edit
-UPDATE plan SET note = coalesce($2, note), for_new = coalesce($3, for_new) WHERE name = $1
+UPDATE plan SET note = coalesce($2, note), for_new = coalesce($3, for_new), byok = coalesce($4, byok) WHERE name = $1
 
 -- name: plan_for_new
 -- The one that organisations are made with, if any.

@@ -45,8 +45,8 @@ ON CONFLICT (subject) DO UPDATE SET result = excluded.result, said = excluded.sa
 
 -- name: byok_list
 -- The organisation's keys and those of one member (null: of all).
-SELECT b.*, t.result AS test, t.said AS test_said, t.at AS tested_at
-FROM byok_key b LEFT JOIN key_test t ON t.subject = 'byok:' || b.id
+SELECT b.*, t.result AS test, t.said AS test_said, t.at AS tested_at, b.enabled AND o.included AS in_force
+FROM byok_key b JOIN byok_organisation o ON o.id = b.organisation LEFT JOIN key_test t ON t.subject = 'byok:' || b.id
 WHERE b.organisation = $1 AND ($2::uuid IS NULL OR b.person IS NULL OR b.person = $2)
   AND ($3::uuid IS NULL OR b.id = $3)
 ORDER BY b.person NULLS FIRST, b.kind
@@ -73,6 +73,13 @@ WHERE id = $1
 WITH test AS (DELETE FROM key_test WHERE subject = 'byok:' || $1::uuid)
 DELETE FROM byok_key WHERE id = $1
 
+-- name: byok_included
+SELECT plan, included FROM byok_organisation WHERE id = $1
+
+-- name: byok_owners
+SELECT organisation, coalesce(array_agg(DISTINCT person) FILTER (WHERE person IS NOT NULL), '{}') AS people
+FROM byok_key WHERE organisation = ANY($1::uuid[]) GROUP BY organisation ORDER BY organisation
+
 -- name: byok_served
 -- Whether any model is served here that a key of this kind is good for.
-SELECT EXISTS (SELECT FROM model_place p JOIN model m ON m.id = p.model WHERE p.kind = $1 AND m.enabled)
+SELECT EXISTS (SELECT FROM model_place p JOIN model m ON m.id = p.model WHERE p.kind = $1 AND m.enabled AND m.byok)
