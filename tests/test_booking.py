@@ -98,6 +98,8 @@ def test_an_entry_is_read_as_the_scripts_wrote_it() -> None:
         {"e": orjson.dumps({**EVENT, "t": {"input": -1}})},
         {"e": orjson.dumps({**EVENT, "t": [1]})},
         {"e": orjson.dumps({**EVENT, "s": "guessed"})},
+        {"e": orjson.dumps({**EVENT, "w": 7})},
+        {"e": orjson.dumps({**EVENT, "w": "x" * 65})},
     ],
 )
 def test_what_cannot_be_booked_is_put_aside(changes: dict[str, bytes]) -> None:

@@ -263,7 +263,7 @@ def _text(frame: dict[str, Any]) -> str:
 async def test_p03_disconnect_matrix_with_a_vocabulary(
     stage: DoorStage, encoding: Encoding
 ) -> None:
-    """What was delivered is counted, and the books agree; what a provider
+    """What was delivered is counted, its row says by what, and the books agree; what a provider
     has told is charged as told."""
     async with FakeUpstream() as fake:
         await add(stage, fake, tuple(dict.fromkeys(provider for _, provider in PLACES)))
@@ -292,10 +292,10 @@ def by_the_rule(
     tokens = dict(row["tokens"])
     assert row["reason"] == reason, where
     if reason == "usage_frame":
-        assert row["usage_source"] == "provider", where
+        assert (row["usage_source"], row["tokenizer"]) == ("provider", ""), where
         assert tokens == {"input": 7, "output": 8}, where
         return
-    assert row["usage_source"] == "estimated", where
+    assert (row["usage_source"], row["tokenizer"]) == ("estimated", "o200k_base"), where
     sent = AROUND + counts(encoding, "hello")
     told_early = where[1] == "anthropic" and reason != "no_usage_frame"
     assert tokens["input"] == (7 if told_early else sent), where
@@ -311,5 +311,5 @@ async def told_as_charged(stage: DoorStage, fake: FakeUpstream, encoding: Encodi
     assert used["completion_tokens"] == counts(encoding, told["choices"][0]["message"]["content"])
     assert used["prompt_tokens"] == AROUND + counts(encoding, "hello")
     row = await settled(stage, fake)
-    assert row["tokens"]["output"] == used["completion_tokens"]
+    assert (row["tokens"]["output"], row["tokenizer"]) == (used["completion_tokens"], "o200k_base")
     assert Decimal(answer.headers["x-ops-cost"]) * 1_000_000 == row["cost"]

@@ -29,6 +29,7 @@ class Usage(Output):
     cost: Credits
     hold: Credits
     usage_source: str
+    tokenizer: str  # by which an estimate was counted; empty: by bytes
     reason: str
     attempts: int
     price_version: int

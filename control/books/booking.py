@@ -215,6 +215,7 @@ COLUMNS = (
         "calls",
         "counted_tokens",
         "mode",
+        "tokenizer",
         "shard",
         "sid",
     ),
@@ -251,6 +252,7 @@ def _row(entry: Entry, verdict: Verdict, debit: int, credit: int, amount: int) -
         entry.calls,
         entry.tokens,
         event.get("b", "platform"),
+        event.get("w", ""),
         entry.shard,
         _text(entry.sid),
     )

@@ -24,6 +24,7 @@ SOURCES = frozenset({"provider", "estimated", "none"})
 _job_id = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 UNITS = frozenset({"ucr", "call", "tok"})
 TEXT_MAX = 256
+TOKENIZER_MAX = 64
 SETTLED = frozenset({"settled", "released", "orphan"})
 
 
@@ -135,10 +136,16 @@ def _event(text: bytes) -> Mapping[str, Any]:
         raise Poison(f"its usage comes from {event['s']!r}")
     if event.get("b", "platform") not in MODES:
         raise Poison(f"its mode is {event['b']!r}")
+    if not _tokenizer(event.get("w", "")):
+        raise Poison(f"its tokens were counted by {event['w']!r}")
     event["o"], event["u"] = known_uuid(event["o"]), known_uuid(event["u"])
     if len(event["k"]) > TEXT_MAX or len(event["m"]) > TEXT_MAX:
         raise Poison("its key or model is longer than one can be")
     return event
+
+
+def _tokenizer(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= TOKENIZER_MAX
 
 
 @lru_cache(maxsize=50_000)

@@ -93,9 +93,10 @@ def _booked(row: asyncpg.Record) -> list[str]:
             ", ".join(f"{count} {name}" for name, count in row["tokens"].items()) or "no tokens"
         )
         same = "the same" if again == row["cost"] else f"NOT the {row['cost']} that was charged"
+        told = row["usage_source"] + (f" by {row['tokenizer']}" if row["tokenizer"] else "")
         story.append(
-            f"{tokens} ({row['usage_source']}) by price version {row['price_version']} of "
-            f"{row['model']} are {again} ucr: {same}."
+            f"{tokens} ({told}) by price version {row['price_version']} of {row['model']} are"
+            f" {again} ucr: {same}."
         )
     if row["cost"] > row["hold"] and row["kind"] == "settled":
         story.append(f"It cost more than the {row['hold']} ucr that were held: an overrun.")

@@ -58,7 +58,7 @@ SELECT current_setting('server_version') AS version
 
 -- name: usage_page
 -- Usage of an organisation (and of one person, when named), newest first: before a request or after one.
-SELECT rid, kind, mode, cost, organisation, kid, person, model, provider, attempts, tokens, usage_source, reason,
+SELECT rid, kind, mode, cost, organisation, kid, person, model, provider, attempts, tokens, usage_source, tokenizer, reason,
        price_version, hold, late, end_user, duration_ms, at
 FROM usage_event
 WHERE organisation = $1
