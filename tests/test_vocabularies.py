@@ -103,9 +103,11 @@ def test_the_command_tells_what_is_at_hand_and_takes_what_is_missing(
     fill(source, encodings["cl100k_base"], data=b"cut")
     assert "SHA-256" in run(home, "--take", str(source))[1]
     fill(source, encodings["cl100k_base"])
-    code, said = run(home, "--take", str(source))
+    new = tmp_path / "new"
+    code, said = run(new, "--take", str(source))
     assert (code, said.count("at hand")) == (0, 2)
-    assert set(at_hand(home / "vocabularies")) == set(encodings)
+    assert set(at_hand(new / "vocabularies")) == set(encodings)
+    assert new.stat().st_mode & 0o777 == 0o700, "secrets will lie there"
 
 
 def test_what_is_missing_is_fetched_when_it_is_wished(

@@ -104,7 +104,8 @@ def _put(path: Path, data: bytes) -> None:
     """Whole or not at all."""
     new = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may be a new HOME
+        path.parent.mkdir(mode=0o755, exist_ok=True)
         new.write_bytes(data)
         new.replace(path)
     except OSError as problem:
