@@ -20,7 +20,7 @@ import redis
 from bench import machine
 from control.machine import servers
 from control.machine.embedded import valkey
-from proxy.scripts import SCRIPTS, SHARD_KEYS
+from proxy.redis.scripts import SCRIPTS, SHARD_KEYS
 
 Client = redis.Redis
 PASSWORD = "only-for-benchmarks"  # noqa: S105 - of a server that lives for seconds

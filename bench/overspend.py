@@ -30,18 +30,19 @@ from cryptography.fernet import Fernet, MultiFernet
 
 from bench import machine
 from control.machine import servers
-from proxy import keys, request
+from proxy import request
 from proxy.declared import load
 from proxy.errors import InsufficientCredits
 from proxy.flow import Flow
 from proxy.ids import request_id
-from proxy.keyfile import KeyFile
-from proxy.keys import SHARDS
 from proxy.metrics import in_memory
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from proxy.served import CHAT
 from proxy.settings import Settings
 from proxy.types import Deployment, Model, Price
+from proxy.who import keys
+from proxy.who.keyfile import KeyFile
+from proxy.who.keys import SHARDS
 from proxy.worker import build
 
 PASSWORD = "only-for-this-run"  # noqa: S105 - of a server that lives as long as the run

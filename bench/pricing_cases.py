@@ -18,8 +18,8 @@ from fractions import Fraction
 from math import ceil
 from multiprocessing import get_context
 
-from proxy.price import SIDES, WITHIN, Price, Tier
-from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr, worst_ucr
+from proxy.costs.price import SIDES, WITHIN, Price, Tier
+from proxy.costs.pricing import AMOUNT_MAX_UCR, cost_ucr, worst_ucr
 
 CASES_PER_PART = 50_000
 CLASSES = (*SIDES, "seconds")

@@ -14,8 +14,8 @@ import asyncpg
 
 from control import sql
 from control.database import Connection
-from proxy import keys
-from proxy.keyfile import KeyFile
+from proxy.who import keys
+from proxy.who.keyfile import KeyFile
 
 SESSION_BEGINS = "ses_"
 POOL, OWN = "organisation", "own"  # who pays: the organisation's pool, the member's own credits

@@ -26,11 +26,11 @@ from control.errors import (
 from control.rates import RATES, TOLD
 from control.state import LOCAL, State, state_of
 from plugins.access import ROLES, Access, Caller
-from proxy import keys, tokens
-from proxy.callers import mark
 from proxy.errors import AddressNotAllowed, CallerError, KeyBlocked, RouteNotAllowed
-from proxy.rules import is_within
 from proxy.types import Names
+from proxy.who import keys, tokens
+from proxy.who.callers import mark
+from proxy.who.rules import is_within
 
 __all__ = ["ROLES", "Access", "Caller", "gate", "rank", "require_above", "scope"]
 

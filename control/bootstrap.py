@@ -13,7 +13,7 @@ from control.database import Connection
 from control.money import UCR_PER_CREDIT
 from control.secrets import unlock
 from control.settings import ControlSettings
-from proxy import keys
+from proxy.who import keys
 
 FIRST_ORGANISATION = "Platform"
 FIRST_KEY = "first key"

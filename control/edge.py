@@ -20,7 +20,7 @@ from control.settings import ControlSettings
 from control.state import LOCAL, Counters
 from proxy.errors import BodyCut, BodyEncoded, BodyInvalid, BodyTooDeep, BodyTooLarge, OpsError
 from proxy.ids import request_id
-from proxy.rules import client_of, is_within
+from proxy.who.rules import client_of, is_within
 
 log = logging.getLogger("opscenter.control.edge")
 

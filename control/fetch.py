@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import httptools
 
-from proxy import dial
-from proxy.egress import Egress
-from proxy.http1 import taken_apart
-from proxy.incoming import Unreachable
-from proxy.networks import Forbidden, Judge, is_possible
-from proxy.pool import Origin
+from proxy.reach import dial
+from proxy.reach.egress import Egress
+from proxy.reach.http1 import taken_apart
+from proxy.reach.incoming import Unreachable
+from proxy.reach.networks import Forbidden, Judge, is_possible
+from proxy.reach.pool import Origin
 
 WHOLE_S = 10.0  # longest from the first step to the last byte
 READ_BYTES = 64 * 1024

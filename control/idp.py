@@ -16,10 +16,10 @@ import orjson
 from control.errors import IdentityProviderAway
 from control.fetch import FetchError, fetch
 from control.settings import ControlSettings
-from proxy.dial import trust
 from proxy.errors import TokenInvalid
-from proxy.tokens import UNKNOWN_KEY, algorithm_of, genuine, issuer_named, issuers_of, key_of
+from proxy.reach.dial import trust
 from proxy.types import Issuers
+from proxy.who.tokens import UNKNOWN_KEY, algorithm_of, genuine, issuer_named, issuers_of, key_of
 
 log = logging.getLogger("opscenter.control.idp")
 

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from proxy.pricing import AMOUNT_MAX_UCR
+from proxy.costs.pricing import AMOUNT_MAX_UCR
 
 UCR_PER_CREDIT: Final = 1_000_000
 UCR_PER_DOLLAR: Final = 1_000_000_000

@@ -13,8 +13,8 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import TimeoutError as Late
 
-from proxy.address import Address, seeds
-from proxy.slots import SLOTS, masters, slot_of
+from proxy.redis.address import Address, seeds
+from proxy.redis.slots import SLOTS, masters, slot_of
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0  # for each answer of a trip

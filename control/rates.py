@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from control.errors import AskedTooOften
 from control.settings import ControlSettings
 from plugins.access import Caller
-from proxy.rates import duration
-from proxy.rules import network_of
+from proxy.bounds.rates import duration
+from proxy.who.rules import network_of
 
 RATES: Final = "opscenter.rates"  # in an ASGI scope
 TOLD: Final = "opscenter.rates_told"  # there too: what the answer's headers tell

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from plugins.access import AccessError
 from proxy.errors import ScopeMissing
-from proxy.rules import LLM
+from proxy.who.rules import LLM
 
 #: Routes' last tag -> area. Of each area there are two scopes: to read (GET) and to write.
 AREAS: Final = {

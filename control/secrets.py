@@ -12,8 +12,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from control import roots
 from control.roots import Former, SecretError, derived, write_private
 from control.settings import ControlSettings
-from proxy import keyfile
-from proxy.keyfile import KeyFile
+from proxy.who import keyfile
+from proxy.who.keyfile import KeyFile
 
 PLUGINS = "plugin configuration v1"
 

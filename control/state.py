@@ -15,7 +15,7 @@ from control.secrets import Box
 from control.settings import ControlSettings
 from control.store import Store
 from control.token_keys import TokenKeys
-from proxy.keyfile import KeyFile
+from proxy.who.keyfile import KeyFile
 
 LOCAL = "opscenter.local"  # in an ASGI scope: the connection came over the unix socket
 

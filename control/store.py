@@ -25,8 +25,8 @@ from redis.exceptions import (
 )
 
 from control.nodes import AWAY, Command, Node, Nodes, NotSent, Reply, Word
-from proxy.scripts import SCRIPTS
-from proxy.slots import key_of
+from proxy.redis.scripts import SCRIPTS
+from proxy.redis.slots import key_of
 
 SETTLE_S = 5.0
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.005, 0.2

@@ -21,8 +21,8 @@ from control.errors import TokenKeyLost
 from control.secrets import Secrets
 from control.settings import OUR_ISSUER
 from proxy.errors import TokenInvalid
-from proxy.tokens import ALGORITHM, LEEWAY_S, issuer_named, issuers_of, verify
 from proxy.types import Issuers, Token
+from proxy.who.tokens import ALGORITHM, LEEWAY_S, issuer_named, issuers_of, verify
 
 ISSUER = AUDIENCE = OUR_ISSUER
 KNOWN_BEFORE_S = 30  # a new key is published for so long before it signs

@@ -12,24 +12,24 @@ from functools import partial
 import orjson
 
 from proxy import route
-from proxy.callers import Callers
+from proxy.bounds.meters import UNKNOWN, Job, Level, Meter, Standing
+from proxy.bounds.refusals import limit_error
+from proxy.bounds.standing import job_owner
+from proxy.costs.hold import Hold, allowed, hold_of, lowered, names_maximum
+from proxy.costs.pricing import credits_text
 from proxy.errors import InsufficientCredits, JobCeilingDiffers, NotReady, OpsError, PriceUnknown
-from proxy.hold import Hold, allowed, hold_of, lowered, names_maximum
-from proxy.keyfile import KeyFile
-from proxy.meters import UNKNOWN, Job, Level, Meter, Standing
 from proxy.metrics import Metrics
-from proxy.pipe import RedisDown
-from proxy.pricing import credits_text
-from proxy.refusals import limit_error
-from proxy.replies import Admitted, Limited, OtherCeiling, OtherTime, Refused, Stale
-from proxy.rules import forbidden
+from proxy.redis.pipe import RedisDown
+from proxy.redis.replies import Admitted, Limited, OtherCeiling, OtherTime, Refused, Stale
+from proxy.redis.shards import Shards
 from proxy.settings import Settings
-from proxy.shards import Shards
-from proxy.shown import ShownTokens
-from proxy.standing import job_owner
 from proxy.translate import carried
-from proxy.tries import Tries
 from proxy.types import Call, Caller, Model, Offer, Price, Ticket
+from proxy.who.callers import Callers
+from proxy.who.keyfile import KeyFile
+from proxy.who.rules import forbidden
+from proxy.who.shown import ShownTokens
+from proxy.who.tries import Tries
 
 ADMIT_TRIES = 5  # a record that changes faster than this is not ours to chase
 Ticketing = Callable[[Admitted], Ticket]

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from proxy import rates, relay
-from proxy.charge import BYOK
+from proxy import relay
+from proxy.bounds import rates
+from proxy.costs.charge import BYOK
+from proxy.costs.pricing import credits_text
 from proxy.dialects.base import ClientDialect
 from proxy.dialects.clients import client_of
 from proxy.errors import ClientGone, OpsError
 from proxy.metrics import Metrics
-from proxy.pricing import credits_text
 from proxy.relay import Downstream
 from proxy.request import NO_HEADERS
 from proxy.served import DIALECTS

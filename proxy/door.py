@@ -8,7 +8,10 @@ from urllib.parse import unquote
 
 import orjson
 
-from proxy import errors, limits, quote, route
+from proxy import errors, route
+from proxy.bounds import limits
+from proxy.costs import quote
+from proxy.costs.hold import allowed
 from proxy.errors import (
     BodyEncoded,
     BodyTooLarge,
@@ -20,16 +23,15 @@ from proxy.errors import (
 )
 from proxy.fields import model_of
 from proxy.flow import Flow
-from proxy.hold import allowed
 from proxy.kept.wish import read as wish_of
 from proxy.models import anthropics_one, listing, one, page
 from proxy.request import credential, end_user_of, job_of, read_object
 from proxy.request import read as call_of
-from proxy.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 from proxy.serve.request import Request
 from proxy.serve.turn import Turn
 from proxy.served import BY_PATH, KEPT_BY_PATH, SERVED, Served
 from proxy.types import Caller, Model, Snapshot
+from proxy.who.rules import ADDRESSES_KEPT, client_of, forbidden, is_within
 
 MODELS, CATALOGUE, CATEGORIES = "/v1/models", "/api/v1/llm/models", "/api/v1/llm/models/categorized"
 LIMITS = "/v1/me/limits"

@@ -5,7 +5,7 @@ the provider judges the rest.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from proxy import beyond
+from proxy.costs import beyond
 from proxy.errors import FieldInvalid, FieldMissing
 
 MODEL_MAX = 256  # characters of a model's name
@@ -24,7 +24,7 @@ ELSEWHERE = frozenset(
 )
 #: Other names for the sound of a transcription, which would be read where it is not measured.
 SOUNDS = ("url", "file_url", "file_id")
-#: What is read here and by `proxy.units`, in any dialect, and on which a hold depends.
+#: What is read here and by `proxy.costs.units`, in any dialect, and on which a hold depends.
 READ = frozenset(
     {
         *("model", "messages", "n", "best_of", "stream", "stream_options", "user", "metadata"),

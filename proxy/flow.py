@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
-from proxy.charge import charged_ucr, is_own
-from proxy.counting import Counting
+from proxy.costs.charge import charged_ucr, is_own
+from proxy.costs.counting import Counting
+from proxy.costs.hold import more_ucr, output_max
 from proxy.dialects.clients import client_of
 from proxy.errors import ClientGone, KeyInvalid, NotReady, OpsError, Stopping
-from proxy.hold import more_ucr, output_max
 from proxy.ids import request_id
 from proxy.kept import accounts, answer
 from proxy.kept.names import Names

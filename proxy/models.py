@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from proxy.costs.pricing import credits_text
 from proxy.errors import FieldInvalid, ModelNotFound
-from proxy.pricing import credits_text
 from proxy.route import find
-from proxy.rules import may_use
 from proxy.types import Model, Snapshot
+from proxy.who.rules import may_use
 
 Wanted = Callable[[Model], bool] | None
 PAGE, PAGE_MAX = 20, 1000  # models of a list in Anthropic's shape

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from proxy import billed, whole
-from proxy.counting import Measure
+from proxy.costs import billed
+from proxy.costs.counting import Measure
 from proxy.errors import OpsError
-from proxy.incoming import Waits
+from proxy.reach.incoming import Waits
+from proxy.stream import whole
+from proxy.stream.ways import Way, way_of
 from proxy.types import Call, Outcome, Price
 from proxy.upstream import Reply
-from proxy.ways import Way, way_of
 
 Headers = Sequence[tuple[bytes, bytes]]
 Room = Awaitable[None] | None  # until the client can take more; None: he can

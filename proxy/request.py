@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from proxy import forms
+from proxy.bounds.meters import Job
 from proxy.errors import (
     BodyEmpty,
     BodyInvalid,
@@ -21,7 +22,6 @@ from proxy.errors import (
     HeaderInvalid,
 )
 from proxy.fields import bookable, check_spelling, model_of
-from proxy.meters import Job
 from proxy.served import Served
 from proxy.settings import Settings
 from proxy.types import Call

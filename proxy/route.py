@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from proxy import names
-from proxy.charge import free
+from proxy.costs.charge import free
+from proxy.costs.price import Kind
 from proxy.errors import ModelNotFound, OwnKeyUnusable, PriceUnknown, UpstreamUnreachable
-from proxy.keyfile import KeyFile
-from proxy.price import Kind
 from proxy.providers.catalog import ADAPTERS
 from proxy.types import Caller, Deployment, Model, Offer, OwnKey, Price, Snapshot
+from proxy.who.keyfile import KeyFile
 
 
 def find(name: str, snapshot: Snapshot) -> Model:

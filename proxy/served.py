@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy import fields
+from proxy.costs.price import KINDS, Kind
 from proxy.fields import Read
-from proxy.price import KINDS, Kind
 
 BASES = ("/v1", "/api/v1/llm")
 

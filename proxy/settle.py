@@ -14,19 +14,19 @@ from functools import partial
 
 import orjson
 
-from proxy.again import send_again
-from proxy.charge import BYOK, charged_ucr, is_own
+from proxy.costs.charge import BYOK, charged_ucr, is_own
+from proxy.costs.hold import more_ucr
+from proxy.costs.price import tokens_cached, tokens_in, tokens_out
+from proxy.costs.pricing import unpriced
 from proxy.errors import ClientGone, NotReady
-from proxy.heir import FIRST_ID, Heir
-from proxy.hold import more_ucr
-from proxy.journal import Admitted, Journal, JournalError, Used
-from proxy.keep import Keeper, Running, so_far
+from proxy.machine.again import send_again
+from proxy.machine.heir import FIRST_ID, Heir
+from proxy.machine.journal import Admitted, Journal, JournalError, Used
+from proxy.machine.keep import Keeper, Running, so_far
 from proxy.metrics import Metrics
-from proxy.pipe import RedisDown, Reply
-from proxy.price import tokens_cached, tokens_in, tokens_out
-from proxy.pricing import unpriced
-from proxy.replies import Renewal
-from proxy.shards import SendAgain, SettleCall, Shards
+from proxy.redis.pipe import RedisDown, Reply
+from proxy.redis.replies import Renewal
+from proxy.redis.shards import SendAgain, SettleCall, Shards
 from proxy.types import Call, Outcome, Ticket
 
 log = logging.getLogger("opscenter.proxy.settle")

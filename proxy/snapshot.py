@@ -12,15 +12,15 @@ from typing import Any
 
 import orjson
 
+from proxy.costs.price import read_price
 from proxy.errors import NotReady
-from proxy.keyfile import KeyFile
 from proxy.names import named
-from proxy.pipe import RedisDown
-from proxy.price import read_price
 from proxy.providers.catalog import ADAPTERS
-from proxy.shards import Shards
-from proxy.tokens import issuers_of
+from proxy.redis.pipe import RedisDown
+from proxy.redis.shards import Shards
 from proxy.types import Deployment, Model, Snapshot
+from proxy.who.keyfile import KeyFile
+from proxy.who.tokens import issuers_of
 
 MODALITIES_KEPT = 1_000
 FIRST_POLL_S = 0.02  # until there is a snapshot, and while Redis is away

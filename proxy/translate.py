@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import orjson
 
-from proxy.charge import free
+from proxy.costs.charge import free
 from proxy.dialects.clients import CLIENTS
 from proxy.dialects.conversation import Conversation
 from proxy.errors import NotCarried

@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from proxy.bounds.meters import Job, Meter, Payment, Standing, Standings
+from proxy.costs.price import Kind
+from proxy.costs.price import Price as Price
 from proxy.dialects.conversation import Conversation
 from proxy.forms import Part
 from proxy.frozen import frozen
-from proxy.meters import Job, Meter, Payment, Standing, Standings
-from proxy.price import Kind
-from proxy.price import Price as Price
 
 Network = IPv4Network | IPv6Network
 UNBOUNDED = 1 << 62  # tokens of a call that has not been admitted
@@ -259,7 +259,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Disjoint classes of `proxy/price.py`, as the provider counted them or as we estimated."""
+    """Disjoint classes (proxy/costs/price.py), as the provider counted them or as we estimated."""
 
     tokens: Mapping[str, int]  # and what is counted and is no token
     source: str = "provider"  # provider, estimated, none

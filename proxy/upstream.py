@@ -18,14 +18,14 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.http1 import Broken, Client, Exhausted, TooLate, Unreachable
-from proxy.incoming import Answer as FromNetwork
-from proxy.incoming import Step
 from proxy.metrics import Metrics
 from proxy.providers.base import Adapter
 from proxy.providers.catalog import ADAPTERS
 from proxy.providers.echo import EchoAnswer
 from proxy.providers.here import AnswerFromHere
+from proxy.reach.http1 import Broken, Client, Exhausted, TooLate, Unreachable
+from proxy.reach.incoming import Answer as FromNetwork
+from proxy.reach.incoming import Step
 from proxy.settings import Settings
 from proxy.translate import COUNTED_HERE, body_of, is_native
 from proxy.types import Call, Deployment, Outcome

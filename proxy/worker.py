@@ -13,25 +13,25 @@ import sys
 
 import uvloop
 
-from proxy.address import RedisUrlError
 from proxy.admit import Admission
-from proxy.cluster import Redis
-from proxy.counting import Counting
+from proxy.costs.counting import Counting
 from proxy.declared import SettingsError, load
 from proxy.door import Door
 from proxy.flow import Flow
-from proxy.http1 import Client
-from proxy.journal import Journal
-from proxy.keyfile import KeyFile, KeyFileError
+from proxy.machine.journal import Journal
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
+from proxy.reach.http1 import Client
+from proxy.redis.address import RedisUrlError
+from proxy.redis.cluster import Redis
+from proxy.redis.shards import Shards
 from proxy.serve.server import Server
 from proxy.settings import Settings
 from proxy.settle import Settler
-from proxy.shards import Shards
-from proxy.shown import ShownTokens
 from proxy.snapshot import Current
-from proxy.tries import Tries
 from proxy.upstream import Upstream
+from proxy.who.keyfile import KeyFile, KeyFileError
+from proxy.who.shown import ShownTokens
+from proxy.who.tries import Tries
 
 log = logging.getLogger("opscenter.proxy.worker")
 

@@ -5,15 +5,16 @@ from typing import Any
 
 import orjson
 
-from proxy import billed, forms
-from proxy.price import Price
+from proxy import forms
+from proxy.costs import billed
+from proxy.costs.price import Price
 from proxy.providers.catalog import ADAPTERS
 from proxy.request import read
 from proxy.served import SERVED
 from proxy.settings import Settings
+from proxy.stream.ways import Way, way_of
 from proxy.types import Call, Deployment, Outcome, Usage
 from proxy.upstream import Reply
-from proxy.ways import Way, way_of
 
 SETTINGS = Settings()
 MILLION = 1_000_000

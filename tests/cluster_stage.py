@@ -16,8 +16,8 @@ import redis
 from redis.exceptions import RedisError
 
 from control.machine.embedded.valkey import find_binary
-from proxy.children import Child, spawn
-from proxy.slots import SLOTS
+from proxy.machine.children import Child, spawn
+from proxy.redis.slots import SLOTS
 
 MASTERS, REPLICAS = 3, 3
 PASSWORD = "only-for-tests"

@@ -21,10 +21,11 @@ from control.books.drain import Drain
 from control.database import Pool, connect
 from control.secrets import unlock
 from control.store import Store
-from proxy import keys, worker
-from proxy.keyfile import KeyFile
+from proxy import worker
 from proxy.metrics import in_memory
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.who import keys
+from proxy.who.keyfile import KeyFile
 from proxy.worker import Worker
 
 HELLO = {"model": "ops/echo", "messages": [{"role": "user", "content": "hello, world"}]}

@@ -25,8 +25,9 @@ from bench.upstream import FakeUpstream
 from control import access
 from control.books.verify import Report, verify
 from control.machine.embedded import base
-from proxy import children, keys
-from proxy.scripts import SHARD_KEYS
+from proxy.machine import children
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.who import keys
 from tests import control_stage
 from tests.conftest import short_folder
 from tests.control_stage import Stage

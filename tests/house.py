@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("proxy", "plugins", "control")
-LUA = sorted((ROOT / "proxy" / "lua").rglob("*.lua"))
+LUA = sorted((ROOT / "proxy" / "redis" / "lua").rglob("*.lua"))
 SCRIPTS = [path for path in LUA if path.parent.name == "lua"]
 
 

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proxy.http1 import Client
-from proxy.incoming import Answer
 from proxy.metrics import in_memory
+from proxy.reach.http1 import Client
+from proxy.reach.incoming import Answer
 from proxy.settings import Settings
 
 PATIENCE_S = 10.0

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from proxy import sse
 from proxy.dialects.base import ProviderDialect
 from proxy.dialects.conversation import Conversation, Message, Text
 from proxy.dialects.events import (
@@ -23,6 +22,7 @@ from proxy.dialects.events import (
     ToolBegan,
     ToolPiece,
 )
+from proxy.stream import sse
 from proxy.types import Call, Deployment
 
 EVENT_MAX = 1 << 20

@@ -8,11 +8,11 @@ import pytest
 
 from proxy import answers, errors
 from proxy.answers import Exchange, error_body, error_headers
+from proxy.bounds.meters import Meter
+from proxy.bounds.standing import caller_of
 from proxy.errors import ClientGone, FieldInvalid, InsufficientCredits, OpsError, leaves
-from proxy.meters import Meter
 from proxy.metrics import in_memory
 from proxy.relay import Headers
-from proxy.standing import caller_of
 from proxy.types import KeyRecord, Model, OrganisationRecord, Price, Ticket
 
 POOL = Meter(b"{s00}:o:o", b"pool", "pool", "organisation")

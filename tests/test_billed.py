@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from proxy import billed, forms
+from proxy import forms
+from proxy.costs import billed
+from proxy.costs.hold import hold_of, output_max
+from proxy.costs.pricing import cost_ucr
 from proxy.errors import FieldInvalid
-from proxy.hold import hold_of, output_max
-from proxy.pricing import cost_ucr
 from proxy.request import read
 from proxy.served import SERVED
+from proxy.stream.ways import way_of
 from proxy.types import Model, Outcome
-from proxy.ways import way_of
 from tests.billed_stage import (
     FORM,
     SEARCH,

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import billed, whole
+from proxy.costs import billed
+from proxy.costs.price import Price
+from proxy.costs.pricing import AMOUNT_MAX_UCR, cost_ucr
 from proxy.dialects.events import Counted
 from proxy.errors import OpsError, UpstreamBroken
-from proxy.price import Price
-from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr
 from proxy.providers.catalog import ADAPTERS
 from proxy.providers.fields import TOKENS_MAX
+from proxy.stream import whole
+from proxy.stream.ways import way_of
 from proxy.types import Call, Deployment, Outcome, Usage
 from proxy.upstream import Reply
-from proxy.ways import way_of
 from tests.billed_stage import EVENTS, JSON, SETTINGS, Answer, asked, heard, wave
 
 COUNT_MAX = 2 * TOKENS_MAX  # a class may be the sum of two counts

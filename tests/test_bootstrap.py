@@ -10,7 +10,7 @@ from control import bootstrap, database, passwords, settings
 from control.books import ledger
 from control.bootstrap import FirstAccess
 from control.settings import ControlSettings
-from proxy import keys
+from proxy.who import keys
 
 
 def wanted(home: Path, url: str, **given: str) -> ControlSettings:

@@ -14,7 +14,7 @@ import pytest
 from bench.upstream import FakeUpstream
 from control.access import add_organisation
 from control.books.verify import verify
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.door_stage import DoorStage, door
 from tests.http_stage import Peer, serving
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from proxy import children, launch
+from proxy.machine import children, launch
 
 SECONDS = 20.0
 PARENT = """
 import sys
-from proxy import children
+from proxy.machine import children
 child = children.spawn(["sleep", "60"])
 print(child.pid, flush=True)
 sys.stdin.read()

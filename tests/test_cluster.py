@@ -20,11 +20,11 @@ from control.books import ledger, rebuild
 from control.books.verify import verify
 from control.machine import checks
 from control.store import Store
-from proxy.cluster import Redis
-from proxy.keys import SHARDS
-from proxy.pipe import RedisDown
-from proxy.scripts import SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY, Script
-from proxy.slots import slot_of
+from proxy.redis.cluster import Redis
+from proxy.redis.pipe import RedisDown
+from proxy.redis.scripts import SCRIPTS, SHARD_KEYS, SNAPSHOT_KEY, Script
+from proxy.redis.slots import slot_of
+from proxy.who.keys import SHARDS
 from tests.cluster_stage import ClusterStage, Member, cluster
 from tests.door_stage import DoorStage, door
 

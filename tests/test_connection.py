@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.connection import Connection
-from proxy.http1 import Client
-from proxy.incoming import (
+from proxy.reach.connection import Connection
+from proxy.reach.http1 import Client
+from proxy.reach.incoming import (
     HEADER_BYTES_MAX,
     HEADERS_MAX,
     Answer,
@@ -17,7 +17,7 @@ from proxy.incoming import (
     TooLate,
     Unreachable,
 )
-from proxy.parser import Parser
+from proxy.reach.parser import Parser
 from tests.http_stage import (
     CHUNKED,
     OK,

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from control import sql
-from proxy.keyfile import KeyFile
-from proxy.records import key_record, organisation_record
-from proxy.replies import RawRecord
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.replies import RawRecord
+from proxy.redis.scripts import SHARD_KEYS
 from proxy.types import OwnKey
+from proxy.who.keyfile import KeyFile
+from proxy.who.records import key_record, organisation_record
 from tests.control_stage import Stage, stage
 from tests.http_stage import OK, saying, serving
 

@@ -8,7 +8,7 @@ import pytest
 
 from control.books.verify import verify
 from control.money import credits_to_ucr, signed_credits_to_ucr
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.control_stage import Json, Reply, Stage, stage
 
 ORGANISATIONS = "/api/v1/admin/organisations"

@@ -22,7 +22,7 @@ from control.listen import StartError
 from control.migrate import SchemaError
 from control.settings import ControlSettings
 from control.store import Store
-from proxy.scripts import SNAPSHOT_KEY
+from proxy.redis.scripts import SNAPSHOT_KEY
 
 WAIT_S = 20
 

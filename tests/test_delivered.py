@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from proxy.delivered import Delivered
+from proxy.stream.delivered import Delivered
 
 PING = b": OPENROUTER PROCESSING\n\n"
 

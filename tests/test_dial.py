@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from proxy import dial
 from proxy.declared import SettingsError
-from proxy.dial import AddressInfo
-from proxy.http1 import TooLate, Unreachable
+from proxy.reach import dial
+from proxy.reach.dial import AddressInfo
+from proxy.reach.http1 import TooLate, Unreachable
 from tests.http_stage import (
     OK,
     PATIENCE_S,

@@ -14,7 +14,7 @@ from control.books.booking import Overtaken
 from control.books.drain import Drain
 from control.books.explain import explain
 from control.books.verify import verify
-from proxy.scripts import DONE_PREFIX, SHARD_KEYS, ShardKeys
+from proxy.redis.scripts import DONE_PREFIX, SHARD_KEYS, ShardKeys
 from tests.door_stage import DoorStage, door, until
 
 GRANT = 10_000_000_000

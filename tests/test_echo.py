@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import sse
 from proxy.providers.echo import PIECES_MAX, EchoAnswer, token_count
 from proxy.providers.openai_usage import read_usage
+from proxy.stream import sse
 
 calm = settings(deadline=None, derandomize=True, database=None)
 WEATHER = {

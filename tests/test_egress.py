@@ -5,7 +5,7 @@ from base64 import b64encode
 import pytest
 
 from proxy.declared import SettingsError
-from proxy.egress import Egress, Hop
+from proxy.reach.egress import Egress, Hop
 
 BOTH = {"HTTPS_PROXY": "http://secure.test:3128", "HTTP_PROXY": "http://plain.test:8080"}
 

@@ -11,7 +11,7 @@ import pytest
 from bench.upstream import FakeUpstream
 from control.books.verify import verify
 from proxy.errors import NotReady
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.door_stage import HELLO, DoorStage, door, until
 
 RATES = {"input": 0, "output": 1_000_000_000}  # 1,000 ucr for each token out
@@ -233,8 +233,8 @@ async def test_what_redis_did_not_hear_is_settled_when_it_is_back(
 ) -> None:
     """The client never waits for it, and the charge is exact."""
     from proxy import settle
-    from proxy.pipe import RedisDown
-    from proxy.shards import SettleCall
+    from proxy.redis.pipe import RedisDown
+    from proxy.redis.shards import SettleCall
 
     monkeypatch.setattr(settle, "REDRIVE_AFTER_S", 0.05)
     begin, failing = SettleCall.begin, [True]

@@ -15,8 +15,9 @@ from bench.ledger import events
 from bench.ledger.place import Caller
 from control.books import ledger
 from control.books.streams import portions
-from proxy import children, keys
-from proxy.scripts import SHARD_KEYS, ShardKeys
+from proxy.machine import children
+from proxy.redis.scripts import SHARD_KEYS, ShardKeys
+from proxy.who import keys
 from tests.door_stage import DoorStage, door
 from tests.failures_stage import agreed, balance, code, own_postgres
 

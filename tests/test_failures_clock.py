@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from proxy.scripts import SHARD_KEYS, ShardKeys
+from proxy.redis.scripts import SHARD_KEYS, ShardKeys
 from tests.door_stage import DoorStage, door
 from tests.failures_stage import agreed, balance
 

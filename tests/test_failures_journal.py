@@ -12,7 +12,7 @@ import pytest
 from bench.upstream import FakeUpstream
 from control import settings
 from control.secrets import unlock
-from proxy import children, listen
+from proxy.machine import children, listen
 from tests.door_stage import HELLO, DoorStage, door, until
 from tests.failures_stage import agreed, code
 

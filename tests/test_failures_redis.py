@@ -15,7 +15,7 @@ from bench.upstream import FakeUpstream
 from control import settings
 from control.machine import checks
 from proxy import settle
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.door_stage import HELLO, DoorStage, door, until
 from tests.failures_stage import agreed, ask, balance, code, content, own_valkey
 

@@ -154,14 +154,14 @@ async def test_a_refused_request_holds_nothing(stage: DoorStage) -> None:
 
 
 async def test_an_unknown_key_with_a_right_check_sum_is_refused(stage: DoorStage) -> None:
-    from proxy import keys
+    from proxy.who import keys
 
     assert error(await stage.chat(key=keys.mint(7).text)) == (401, "invalid_api_key")
 
 
 async def test_a_key_with_anothers_id_and_its_own_secret_is_refused(stage: DoorStage) -> None:
     """The cached record tells who it would be; the digest tells that it is not."""
-    from proxy import keys
+    from proxy.who import keys
 
     await stage.chat()
     body = stage.key[: -keys.CRC_LENGTH - keys.SECRET_LENGTH] + "A" * keys.SECRET_LENGTH

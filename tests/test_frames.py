@@ -11,13 +11,13 @@ from bench.anthropic_wire import AnthropicWire
 from bench.ask import Ask, content_of, costs_of
 from bench.modes import parse
 from bench.responses_wire import ResponsesWire
-from proxy import sse
-from proxy.price import Price
+from proxy.costs.price import Price
 from proxy.providers.catalog import ADAPTERS
 from proxy.settings import Settings
+from proxy.stream import sse
+from proxy.stream.ways import Untouched
 from proxy.types import Call, Deployment, Outcome
 from proxy.upstream import Reply
-from proxy.ways import Untouched
 
 PRICE = Price(1, {"input": 1, "output": 1}, 1_000_000)
 PLACE = Deployment(1, "m", "p", "anthropic", "http://127.0.0.1:1", "m")

@@ -14,8 +14,8 @@ import pytest
 
 from bench import golden
 from control.catalogue import ours, package
-from proxy.price import Price, Tier, read_price
-from proxy.pricing import PER_MILLION, cost_ucr, unpriced, worst_ucr
+from proxy.costs.price import Price, Tier, read_price
+from proxy.costs.pricing import PER_MILLION, cost_ucr, unpriced, worst_ucr
 from proxy.providers import (
     anthropic_answer,
     cohere_answer,

@@ -6,13 +6,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from proxy import again
-from proxy import heir as heir_module
-from proxy.heir import Heir
-from proxy.journal import Admitted, Journal, Used
-from proxy.pipe import RedisDown
-from proxy.replies import Persisted
-from proxy.shards import Shards
+from proxy.machine import again
+from proxy.machine import heir as heir_module
+from proxy.machine.heir import Heir
+from proxy.machine.journal import Admitted, Journal, Used
+from proxy.redis.pipe import RedisDown
+from proxy.redis.replies import Persisted
+from proxy.redis.shards import Shards
 from tests.test_journal import die
 
 ADMITTED = Admitted(7, "k o", "o:pool", "", 9, b'{"i":"dead"}')

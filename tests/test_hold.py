@@ -10,16 +10,16 @@ import orjson
 import pytest
 
 from proxy import errors
-from proxy.beyond import TOOLS_TOKENS
+from proxy.costs.beyond import TOOLS_TOKENS
+from proxy.costs.hold import allowed, hold_of, input_max, likely_input, lowered, output_max
+from proxy.costs.price import Price
+from proxy.costs.units import units_max
 from proxy.errors import FieldInvalid, MaxCostExceeded, PriceUnknown
 from proxy.fields import check_spelling
-from proxy.hold import allowed, hold_of, input_max, likely_input, lowered, output_max
-from proxy.price import Price
 from proxy.request import read
 from proxy.served import BY_PATH
 from proxy.settings import Settings
 from proxy.types import Call, Model
-from proxy.units import units_max
 from tests.door_stage import HELLO, door
 
 MILLION = 1_000_000

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from control import migrate, sql
-from proxy import scripts
+from proxy.redis import scripts
 from tests.house import LUA, PACKAGES, ROOT, SCRIPTS, modules, name_of
 
 # Money --------------------------------------------------------------------------------

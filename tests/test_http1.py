@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy import dial, incoming
-from proxy.http1 import Client, Exhausted, TooLate, Unreachable, taken_apart
-from proxy.incoming import Answer
 from proxy.metrics import Metrics, in_memory
+from proxy.reach import dial, incoming
+from proxy.reach.http1 import Client, Exhausted, TooLate, Unreachable, taken_apart
+from proxy.reach.incoming import Answer
 from tests.http_stage import (
     CHUNKED,
     OK,

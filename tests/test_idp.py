@@ -17,7 +17,7 @@ from control.idp import ANSWER_MAX, Idp, Named
 from control.machine import checks
 from proxy.declared import SettingsError
 from proxy.errors import TokenExpired, TokenInvalid
-from proxy.tokens import FOREIGN_LENGTH_MAX, LEEWAY_S
+from proxy.who.tokens import FOREIGN_LENGTH_MAX, LEEWAY_S
 from tests.fleet_stage import until
 from tests.http_stage import certificate, saying, serving
 from tests.idp_stage import (

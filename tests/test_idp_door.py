@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.shown import HINT_S
+from proxy.who.shown import HINT_S
 from tests.control_stage import Stage
 from tests.fleet_stage import CENT, Fleet, fleet, told, until
 from tests.idp_stage import OTHER, Provider, ed_jwk, given, providing, token

@@ -13,7 +13,7 @@ from control import settings
 from control.idp import Idp
 from control.main import _publish_foreign
 from control.state import State
-from proxy.scripts import SNAPSHOT_KEY
+from proxy.redis.scripts import SNAPSHOT_KEY
 from tests.control_stage import Stage, stage
 from tests.idp_stage import Provider, environ, given, providing, token
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from proxy.errors import UpstreamBroken
-from proxy.incoming import Answer, Bounds, Broken, Waits
-from proxy.parser import Parser
+from proxy.reach.incoming import Answer, Bounds, Broken, Waits
+from proxy.reach.parser import Parser
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"

@@ -9,8 +9,8 @@ import pytest
 
 from control import sql
 from control.books.verify import verify
-from proxy.meters import Job
-from proxy.standing import job_owner
+from proxy.bounds.meters import Job
+from proxy.bounds.standing import job_owner
 from tests.control_stage import Stage, stage
 from tests.door_stage import HELLO, DoorStage, door
 

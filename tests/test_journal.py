@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy import journal
-from proxy.journal import Admitted, Journal, JournalError, Used
+from proxy.machine import journal
+from proxy.machine.journal import Admitted, Journal, JournalError, Used
 
 ADMITTED = Admitted(7, "k o", "o:pool", "", 9, b'{"k":"x"}')
 USED = Used("settled", 5, 9, b"{}")

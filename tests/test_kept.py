@@ -25,10 +25,10 @@ from proxy.kept.accounts import Place
 from proxy.kept.names import LABEL, Names
 from proxy.kept.told import Told
 from proxy.kept.wish import Wish, read
-from proxy.keyfile import KeyFile, render
 from proxy.served import KEPT_BY_PATH
 from proxy.settings import Settings
 from proxy.types import Model
+from proxy.who.keyfile import KeyFile, render
 
 OLD = KeyFile.parse(render({1: b"p" * 32}, {1: b"s" * 32}))
 NEW = KeyFile.parse(render({1: b"p" * 32}, {1: b"s" * 32, 2: b"t" * 32}))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from proxy.bounds.standing import caller_of
 from proxy.errors import (
     BatchKeyNeeded,
     BatchNotFound,
@@ -19,8 +20,6 @@ from proxy.kept import accounts
 from proxy.kept.accounts import Place
 from proxy.kept.names import Names
 from proxy.kept.wish import Wish
-from proxy.keyfile import KeyFile, render
-from proxy.standing import caller_of
 from proxy.types import (
     Caller,
     Deployment,
@@ -31,6 +30,7 @@ from proxy.types import (
     Snapshot,
 )
 from proxy.types import Names as Listed
+from proxy.who.keyfile import KeyFile, render
 
 KEYS = KeyFile.parse(render({1: b"p" * 32}, {1: b"s" * 32}))
 URL, ACME, ANN, BEN = "https://api.test/v1", "acme", "m:acme:ann", "m:acme:ben"

@@ -16,8 +16,8 @@ import pytest
 from bench.upstream import FakeUpstream
 from control.access import add_organisation
 from control.books.verify import verify
-from proxy.http1 import taken_apart
 from proxy.kept.names import Names
+from proxy.reach.http1 import taken_apart
 from tests.door_stage import DoorStage, door
 from tests.http_stage import Peer, serving
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from proxy import keys
-from proxy.rules import client_of, is_within
 from proxy.types import Names
+from proxy.who import keys
+from proxy.who.rules import client_of, is_within
 from tests.door_stage import DoorStage, door
 
 BEHIND = {"OPSCENTER_TRUSTED_PROXIES": "127.0.0.1, ::1"}

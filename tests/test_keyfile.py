@@ -9,8 +9,8 @@ import orjson
 import pytest
 from cryptography.fernet import Fernet
 
-from proxy import keys
-from proxy.keyfile import KeyFile, KeyFileError, render
+from proxy.who import keys
+from proxy.who.keyfile import KeyFile, KeyFileError, render
 
 PEPPER, NEW_PEPPER = b"p" * 32, b"q" * 32
 SECRET, NEW_SECRET = b"s" * 32, b"t" * 32

@@ -8,7 +8,7 @@ from math import log2
 
 import pytest
 
-from proxy import keys
+from proxy.who import keys
 
 KEYS = tuple(keys.mint(nth % keys.SHARDS) for nth in range(2_000))
 SAMPLE = KEYS[7].text

@@ -9,8 +9,8 @@ import pytest
 
 from control.books import rebuild
 from control.books.publish import Publisher
-from proxy.records import key_record
-from proxy.replies import RawRecord
+from proxy.redis.replies import RawRecord
+from proxy.who.records import key_record
 from tests.control_stage import Json, Stage, stage
 
 RULE = """

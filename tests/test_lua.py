@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from control.store import Reply, Store
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 AT = SHARD_KEYS[7]
 MADE = AT.prefix + b"w:made:o"

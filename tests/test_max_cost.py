@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.upstream import FakeUpstream
+from proxy.costs.hold import allowed, input_max, output_max
+from proxy.costs.pricing import worst_ucr
 from proxy.errors import MaxCostExceeded
-from proxy.hold import allowed, input_max, output_max
-from proxy.pricing import worst_ucr
 from proxy.types import Call, Model, Price
 from tests.door_stage import HELLO, DoorStage, door
 

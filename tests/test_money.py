@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.money import credits_to_ucr, dollars_to_rate, rate_to_dollars
-from proxy.pricing import credits_text
+from proxy.costs.pricing import credits_text
 
 NO_MONEY: list[object] = [
     *("-1", "-0", "1e3", "NaN", "Infinity", "0x10", "1_000", "1 ", " 1", "+1", "", ".5", "5."),

@@ -20,7 +20,7 @@ from control.books.outflows import Outflows, RedisNotReady, TooFew
 from control.books.verify import verify
 from control.database import Pool
 from control.store import Store
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.control_stage import Stage, stage
 
 GRANTED = 1_000

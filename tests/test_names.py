@@ -4,8 +4,8 @@ import pytest
 
 from proxy import route
 from proxy.names import named
-from proxy.rules import may_use
 from proxy.types import Deployment, Model, Names, Snapshot
+from proxy.who.rules import may_use
 
 
 def model(id: str, provider: str = "", upstream: str = "") -> Model:

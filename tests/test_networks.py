@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from proxy import dial
-from proxy.dial import AddressInfo
-from proxy.networks import Forbidden, is_possible, is_public
+from proxy.reach import dial
+from proxy.reach.dial import AddressInfo
+from proxy.reach.networks import Forbidden, is_possible, is_public
 from tests.http_stage import OK, Peer, client, fetch, saying, serving
 
 INSIDE = [

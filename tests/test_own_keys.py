@@ -8,12 +8,11 @@ import pytest
 from cryptography.fernet import Fernet, MultiFernet
 
 from proxy import route
-from proxy.charge import charged_ucr
+from proxy.bounds.standing import caller_of
+from proxy.costs.charge import charged_ucr
+from proxy.costs.price import Price
+from proxy.costs.pricing import worst_ucr
 from proxy.errors import OwnKeyUnusable, PriceUnknown, UpstreamUnreachable
-from proxy.keyfile import KeyFile
-from proxy.price import Price
-from proxy.pricing import worst_ucr
-from proxy.standing import caller_of
 from proxy.types import (
     Caller,
     Deployment,
@@ -25,6 +24,7 @@ from proxy.types import (
     OwnKey,
     Ticket,
 )
+from proxy.who.keyfile import KeyFile
 
 KEYS = KeyFile({1: bytes(32)}, 1, MultiFernet([Fernet(Fernet.generate_key())]))
 ORGANISATION, PERSON = "o:acme", "m:acme:ann"

@@ -15,7 +15,7 @@ from bench.upstream import FakeUpstream
 from control.books import ledger
 from control.books.ledger import Purse
 from control.books.verify import verify
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.door_stage import HELLO, DoorStage, door, until
 
 RATES = {"input": 0, "output": 1_000_000_000}  # 1,000 ucr for each token out
@@ -277,8 +277,8 @@ async def test_a_dead_workers_request_and_its_late_truth_are_paid_by_one_pool(
     stage: DoorStage, payers: Payers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hold ends as an orphan; then what it had used comes after all, as a correction."""
-    from proxy.pipe import RedisDown
-    from proxy.shards import SettleCall
+    from proxy.redis.pipe import RedisDown
+    from proxy.redis.shards import SettleCall
 
     await payers.have(pool=TEN, own=5 * TEN)
     key = await stage.new_key(pay=("own", "organisation"))

@@ -14,10 +14,10 @@ import hiredis
 import pytest
 from redis.connection import parse_url
 
-from proxy import pipe
-from proxy.address import Address
-from proxy.pipe import Pipe, RedisDown, Reply, replied
-from proxy.scripts import SCRIPTS, Script
+from proxy.redis import pipe
+from proxy.redis.address import Address
+from proxy.redis.pipe import Pipe, RedisDown, Reply, replied
+from proxy.redis.scripts import SCRIPTS, Script
 
 PATIENCE_S = 10.0
 TEXT = b"return {KEYS[1], ARGV[1], redis.call('INCR', KEYS[1])}"
@@ -358,7 +358,7 @@ async def test_a_server_that_hangs_up_again_and_again_is_not_called_without_a_pa
             seconds = 0.0
         await sleep(seconds)
 
-    monkeypatch.setattr("proxy.pipe.WATCH_S", 0.021)
+    monkeypatch.setattr("proxy.redis.pipe.WATCH_S", 0.021)
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     monkeypatch.setattr("asyncio.sleep", counted)
     async with fake() as server:

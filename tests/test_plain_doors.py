@@ -16,7 +16,7 @@ from bench.other_doors import SOUND
 from bench.plain_wires import VECTOR
 from bench.upstream import FakeUpstream
 from control.books.verify import verify
-from proxy.price import SECONDS_PER_HOUR
+from proxy.costs.price import SECONDS_PER_HOUR
 from tests.door_stage import DoorStage, door
 
 TOKENS = {"input": 1_000_000_000, "output": 10_000_000_000}  # 1,000 and 10,000 ucr for a token

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.price import KINDS, SIDES, UNITS, WITHIN, Price, Tier
-from proxy.pricing import AMOUNT_MAX_UCR, cost_ucr, credits_text, unpriced, worst_ucr
+from proxy.costs.price import KINDS, SIDES, UNITS, WITHIN, Price, Tier
+from proxy.costs.pricing import AMOUNT_MAX_UCR, cost_ucr, credits_text, unpriced, worst_ucr
 
 calm = settings(deadline=None, derandomize=True, database=None)
 

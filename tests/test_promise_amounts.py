@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bench import pricing_cases
 from control.money import credits_to_ucr
 from control.store import Store
-from proxy.pricing import AMOUNT_MAX_UCR, credits_text
-from proxy.scripts import FOLDER
+from proxy.costs.pricing import AMOUNT_MAX_UCR, credits_text
+from proxy.redis.scripts import FOLDER
 
 TOP = AMOUNT_MAX_UCR
 AMOUNTS = ("0", "1", "9", "10", str(TOP - 1), str(TOP), "999999999999999")

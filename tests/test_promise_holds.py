@@ -15,8 +15,8 @@ import pytest
 
 from bench.upstream import FakeUpstream
 from control.books.verify import verify
-from proxy.pipe import RedisDown
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.pipe import RedisDown
+from proxy.redis.scripts import SHARD_KEYS
 from tests.door_stage import HELLO, DoorStage, door
 from tests.fleet_stage import CENT, Fleet, fleet, told, until
 

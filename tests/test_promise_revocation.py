@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.scripts import REVOKED_KEY
+from proxy.redis.scripts import REVOKED_KEY
 from tests.control_stage import Stage
 from tests.fleet_stage import CENT, Fleet, fleet, told, until
 

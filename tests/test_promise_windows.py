@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import windows
-from proxy.meters import Window
+from proxy.bounds import windows
+from proxy.bounds.meters import Window
 
 ZONES = sorted(available_timezones())
 FIRST_MS, LAST_MS = (

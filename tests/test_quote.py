@@ -6,15 +6,15 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy import quote
+from proxy.costs import quote
+from proxy.costs.hold import allowed, hold_of, input_max
+from proxy.costs.price import Price, Tier
+from proxy.costs.units import units_max
 from proxy.door import _of_kind
 from proxy.errors import FieldInvalid
-from proxy.hold import allowed, hold_of, input_max
-from proxy.price import Price, Tier
 from proxy.request import read
 from proxy.settings import Settings
 from proxy.types import Call, Model
-from proxy.units import units_max
 from tests.door_stage import HELLO, door
 
 MILLION = 1_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.upstream import FakeUpstream
-from proxy.rates import duration
+from proxy.bounds.rates import duration
 from tests.door_stage import DoorStage, door
 from tests.test_limits_door import DAY, MODEL, NONE, ask, rule
 

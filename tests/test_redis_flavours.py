@@ -19,7 +19,7 @@ from control.books import ledger
 from control.books.verify import verify
 from control.machine.embedded.valkey import find_binary
 from control.store import Store
-from proxy.children import spawn
+from proxy.machine.children import spawn
 from tests.door_stage import DoorStage, door
 
 PASSWORD = "only-for-tests"

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import billed, delivered, frames, relay, sse
+from proxy import relay
 from proxy.answers import Exchange
+from proxy.costs import billed
 from proxy.errors import InsufficientCredits, OpsError, UpstreamBroken, UpstreamRefused
 from proxy.metrics import in_memory
 from proxy.providers import fields
 from proxy.providers.openai import OpenAI
 from proxy.settings import Settings
+from proxy.stream import delivered, frames, sse
 from proxy.types import Call, Deployment, Outcome, Price
 from proxy.upstream import Reply
 

@@ -23,7 +23,7 @@ from control.secrets import Secrets, drop_old, new_root, unlock
 from control.settings import ControlSettings
 from control.state import State
 from control.token_keys import TokenKeys
-from proxy.keyfile import KeyFile
+from proxy.who.keyfile import KeyFile
 from tests.control_stage import Stage
 from tests.door_stage import HELLO, DoorStage, door
 

@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from control.app import CORE, check_scopes
 from control.scopes import OPEN, SCOPES, scope_of
 from plugins.access import AccessError, access_of, needs
-from proxy.rules import forbidden
 from proxy.types import KeyRecord, Model
+from proxy.who.rules import forbidden
 from tests.control_stage import Stage, stage
 from tests.door_stage import DoorStage
 from tests.door_stage import door as door_stage

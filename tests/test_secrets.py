@@ -8,7 +8,7 @@ import pytest
 from control import secrets
 from control.roots import SecretError
 from control.settings import ControlSettings, load
-from proxy.keyfile import KeyFile
+from proxy.who.keyfile import KeyFile
 
 GOOD = "q8Zr3vT1xWm5KpL0aBcDeFgHiJkNsUyV2t4y6u8i"
 OTHER = GOOD[::-1]

@@ -14,7 +14,7 @@ import redis
 
 from control.machine import servers
 from control.machine.embedded import base, identity, postgres, valkey
-from proxy import children, launch
+from proxy.machine import children, launch
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "only-for-tests"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy import declared, settings
-from proxy.address import Address
 from proxy.declared import SettingsError, load
+from proxy.redis.address import Address
 from proxy.settings import LOG_LEVELS, Settings
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from proxy.journal import Admitted, Journal, Used
+from proxy.machine.journal import Admitted, Journal, Used
 from proxy.metrics import in_memory
 from proxy.settle import LOOKED_AT_ONCE, Settler
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis as client
 
-from proxy.scripts import SCRIPTS
+from proxy.redis.scripts import SCRIPTS
 from tests.simulation.lua import Scripts, product_texts
 from tests.simulation.memory import Memory, words
 from tests.simulation.proxy import JOB, KEYS, MADE, ORGANISATIONS, POOLS

@@ -2,9 +2,9 @@
 
 import pytest
 
-from proxy.address import RedisUrlError, seeds
-from proxy.scripts import SHARD_KEYS
-from proxy.slots import SLOTS, Redirect, Word, key_of, masters, redirect, slot_of
+from proxy.redis.address import RedisUrlError, seeds
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.redis.slots import SLOTS, Redirect, Word, key_of, masters, redirect, slot_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import sse
+from proxy.stream import sse
 
 EVENTS = (b'data: {"a":1}\n\n', b": a comment\n\n", b"event: x\ndata: 1\ndata: 2\n\n")
 DONE = b"data: [DONE]\n\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import backoff, children, fleet, health, listen
+from proxy.machine import backoff, children, fleet, health, listen
 
 SECONDS = 20.0  # the longest any of these tests waits for one thing
 
@@ -44,7 +44,8 @@ while not over:
 """
 START = """
 import logging, os, sys
-from proxy import declared, settings, supervisor
+from proxy import declared, settings
+from proxy.machine import supervisor
 logging.basicConfig(level="INFO")
 wanted = declared.load(settings.Settings, os.environ, strict=False)
 sys.exit(supervisor.run(wanted, [sys.executable, sys.argv[1]]))
@@ -268,7 +269,7 @@ def test_a_taken_port_is_told_with_its_setting(home: Path, which: str) -> None:
         ports = {"OPSCENTER_DOOR_PORT": "0", "OPSCENTER_HEALTH_PORT": "0"}
         ports[f"OPSCENTER_{which}_PORT"] = str(stranger.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-m", "proxy.supervisor"],
+            [sys.executable, "-m", "proxy.machine.supervisor"],
             env={**os.environ, **ports},
             cwd=Path(__file__).parent.parent,
             capture_output=True,
@@ -290,7 +291,7 @@ def test_an_address_of_another_machine_is_told_with_its_setting(host: str) -> No
 def test_the_supervisor_imports_nothing_heavy() -> None:
     """What it imports it can fail with; it must outlive everything else."""
     script = (
-        "import sys, proxy.supervisor, proxy.health, proxy.metrics;"
+        "import sys, proxy.machine.supervisor, proxy.machine.health, proxy.metrics;"
         "heavy = {'typer', 'fastapi', 'asyncpg', 'redis', 'uvicorn', 'control'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

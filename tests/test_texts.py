@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
+from proxy.costs.texts import tokens_in, tokens_out
 from proxy.dialects.counting import AROUND
-from proxy.texts import tokens_in, tokens_out
 
 
 def words(text: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 from control.books.forget import forget_gone
 from control.books.verify import verify
 from control.tidy import tidy_once
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.door_stage import HELLO, DoorStage, door
 
 RULE = """

@@ -15,11 +15,11 @@ import pytest
 
 from bench.upstream import FakeUpstream
 from control.books.verify import verify
-from proxy import counting
-from proxy.counting import KEPT_STEP_BYTES, TEXT_MAX_BYTES, WAITING_MAX, Counting, _Counter
+from proxy.costs import counting
+from proxy.costs.counting import KEPT_STEP_BYTES, TEXT_MAX_BYTES, WAITING_MAX, Counting, _Counter
+from proxy.costs.vocabularies import Encoding
 from proxy.dialects.counting import AROUND
 from proxy.types import Call, Delivered, Deployment, Outcome, Usage
-from proxy.vocabularies import Encoding
 from tests.door_stage import DoorStage, door, until
 from tests.matrix_stage import events
 from tests.test_promise_dialects import HELLO, Caller, add, settled

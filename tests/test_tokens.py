@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.errors import TokenExpired, TokenInvalid
-from proxy.tokens import LEEWAY_S, LENGTH_MAX, issuers_of, verify
+from proxy.who.tokens import LEEWAY_S, LENGTH_MAX, issuers_of, verify
 
 OURS, THEIRS = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 PUBLIC = OURS.public_key().public_bytes_raw()

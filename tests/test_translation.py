@@ -14,7 +14,7 @@ import pytest
 from bench.ask import ARGUMENTS, REFUSAL, THOUGHT
 from bench.bills import Bill
 from bench.upstream import FakeUpstream
-from proxy import sse
+from proxy.stream import sse
 from tests.door_stage import HELLO, DoorStage, door, until
 
 PROVIDERS = ("anthropic", "gemini", "cohere", "ollama")

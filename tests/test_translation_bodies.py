@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import request
+from proxy.costs.price import Price
 from proxy.dialects.clients import CLIENTS, counted
 from proxy.errors import CallerError, FieldInvalid
-from proxy.price import Price
 from proxy.served import SERVED, Served
 from proxy.settings import Settings
 from proxy.translate import body_of, carried

@@ -9,12 +9,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from proxy import callers, keys
 from proxy.errors import FailedKeysTooMany
-from proxy.keyfile import KeyFile
-from proxy.rules import network_of
-from proxy.shards import Shards
-from proxy.tries import Tries
+from proxy.redis.shards import Shards
+from proxy.who import callers, keys
+from proxy.who.keyfile import KeyFile
+from proxy.who.rules import network_of
+from proxy.who.tries import Tries
 from tests.door_stage import DoorStage, door
 
 BUDGET, WINDOW_S = 6, 3_600

@@ -20,7 +20,7 @@ import pytest
 from control import settings as control_settings
 from control.machine import ports, processes, servers
 from control.machine.embedded.base import ServerError, alive
-from proxy import children, listen
+from proxy.machine import children, listen
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 60.0  # the longest any of these tests waits for one thing
@@ -209,7 +209,7 @@ def test_everything_lies_in_the_home_for_its_owner_alone(
 def test_proxies_are_not_given_what_they_may_not_hold(start: Callable[..., Up]) -> None:
     one = start(OPSCENTER_ADMIN_EMAIL="someone@example.com")
     assert children.until(one.ready, SECONDS), one.log.read_text()
-    for word in ("proxy.supervisor", "proxy.worker"):
+    for word in ("proxy.machine.supervisor", "proxy.worker"):
         given = Path(f"/proc/{one.one(word)}/environ").read_text().split("\0")
         names = {line.partition("=")[0] for line in given}
         assert "OPSCENTER_REDIS_URL" in names
@@ -222,10 +222,24 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_goes_on(
     first = start()
     assert children.until(first.ready, SECONDS), first.log.read_text()
     family = first.family()
-    assert {"valkey", "postgres", "control", "drain", "proxy.supervisor", "proxy.worker"} <= {
+    assert {
+        "valkey",
+        "postgres",
+        "control",
+        "drain",
+        "proxy.machine.supervisor",
+        "proxy.worker",
+    } <= {
         word
         for line in family.values()
-        for word in ("valkey", "postgres", "control", "drain", "proxy.supervisor", "proxy.worker")
+        for word in (
+            "valkey",
+            "postgres",
+            "control",
+            "drain",
+            "proxy.machine.supervisor",
+            "proxy.worker",
+        )
         if word in line
     }
 

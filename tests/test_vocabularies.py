@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from control import fetch
 from control.cli import app
 from control.fetch import FetchError
-from proxy.vocabularies import ENCODINGS, Encoding, at_hand, encoding_of
+from proxy.costs.vocabularies import ENCODINGS, Encoding, at_hand, encoding_of
 from tests.vocabulary_stage import DATA, fill, small
 
 

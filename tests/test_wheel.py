@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from control import migrate, sql
-from proxy import scripts
+from proxy.redis import scripts
 from tests.house import LUA, PACKAGES, ROOT, run, tracked
 
 
@@ -48,10 +48,10 @@ def test_the_installed_product_needs_no_checkout(wheel: Path, tmp_path: Path) ->
     elsewhere.mkdir()
     prefix = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r});"
     code = f"""{prefix}
-import control, proxy.scripts
+import control, proxy.redis.scripts
 from control import migrate, sql
 assert control.__file__.startswith({str(tmp_path)!r}), control.__file__
-print(len(migrate.migrations()), len(sql.load()), len(proxy.scripts.SCRIPTS))
+print(len(migrate.migrations()), len(sql.load()), len(proxy.redis.scripts.SCRIPTS))
 """
     wanted = (len(migrate.migrations()), len(sql.load()), len(scripts.SCRIPTS))
     assert tuple(map(int, run(code, elsewhere).split())) == wanted

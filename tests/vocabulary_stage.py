@@ -9,8 +9,8 @@ from string import ascii_lowercase
 import pytest
 import tiktoken
 
-from proxy import vocabularies
-from proxy.vocabularies import Encoding
+from proxy.costs import vocabularies
+from proxy.costs.vocabularies import Encoding
 
 RANKS = {
     **{bytes([byte]): byte for byte in range(256)},

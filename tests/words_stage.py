@@ -13,7 +13,6 @@ import openai
 import orjson
 from hypothesis import strategies as st
 
-from proxy import sse
 from proxy.dialects.conversation import Part, Refusal, Text, Thinking, ToolCall
 from proxy.dialects.events import (
     Began,
@@ -27,6 +26,7 @@ from proxy.dialects.events import (
     ToolBegan,
     ToolPiece,
 )
+from proxy.stream import sse
 from proxy.types import Usage
 
 USAGE = Usage(

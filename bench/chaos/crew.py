@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.chaos.parts import LOOK_S, READY_S, Environment, Module, Part, PartError, children_of
-from proxy import children
+from proxy.machine import children
 
 TRY_AGAIN_S = 0.05
 _serving = re.compile(rb"^door http", re.M).findall
@@ -27,7 +27,10 @@ class Supervisor(Module):
         door, health = (one.getsockname()[1] for one in self._reserved)
         ports = {"OPSCENTER_DOOR_PORT": str(door), "OPSCENTER_HEALTH_PORT": str(health)}
         super().__init__(
-            name, log, ["proxy.supervisor"], {**env, **ports, "OPSCENTER_WORKERS": str(workers)}
+            name,
+            log,
+            ["proxy.machine.supervisor"],
+            {**env, **ports, "OPSCENTER_WORKERS": str(workers)},
         )
         self.url = f"http://127.0.0.1:{door}"
         self.workers = [Supervised(f"{name}.{nth}", log, self, nth) for nth in range(workers)]

@@ -13,7 +13,7 @@ from control.books import ledger
 from control.database import Pool
 from control.secrets import unlock
 from control.settings import ControlSettings
-from proxy import keys
+from proxy.who import keys
 
 ORGANISATIONS = 96
 BUDGET_UCR = 500_000_000_000_000  # of keys, people, organisations: counted, never reached

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from control.machine.embedded import postgres, valkey
-from proxy import children
+from proxy.machine import children
 
 READY_S = 60.0
 LOOK_S = 0.01

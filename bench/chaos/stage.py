@@ -25,7 +25,7 @@ from control import migrate, settings
 from control.books.publish import Publisher
 from control.database import Pool, connect_patiently
 from control.store import Store
-from proxy import children, listen
+from proxy.machine import children, listen
 
 WORKERS = 2  # of each set of proxies; the last set has a supervisor
 REDIS_DISK_MB, JOURNAL_DISK_MB = 768, 96

@@ -9,7 +9,7 @@ import orjson
 from bench.ledger.place import Caller
 from control.store import Call, Store
 from proxy.ids import request_id
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 AT_ONCE = 1_000  # requests per trip to Redis
 TOKENS = {"input": 150, "cache_read": 50, "output": 80}
@@ -30,7 +30,7 @@ async def fill(store: Store, callers: Sequence[Caller], count: int) -> None:
 
 
 def _request(caller: Caller) -> tuple[Call, Call]:
-    """Admission and settlement of one request, as proxy/shards.py sends them."""
+    """Admission and settlement of one request, as proxy/redis/shards.py sends them."""
     at, rid = SHARD_KEYS[caller.key.shard], request_id()
     key, owner = at.key(caller.key.kid), at.organisation(str(caller.organisation))
     known = {

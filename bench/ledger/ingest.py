@@ -11,7 +11,7 @@ from bench.chaos.parts import Module
 from bench.ledger.events import fill
 from bench.ledger.place import Caller, Place
 from control.books.verify import verify
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 TABLE_BYTES = (
     "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"

@@ -22,10 +22,11 @@ from control.machine.embedded import postgres
 from control.secrets import unlock
 from control.settings import ControlSettings
 from control.store import Store
-from proxy import children, keys, listen
-from proxy.keyfile import KeyFile
-from proxy.keys import SHARDS
-from proxy.scripts import SHARD_KEYS
+from proxy.machine import children, listen
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.who import keys
+from proxy.who.keyfile import KeyFile
+from proxy.who.keys import SHARDS
 
 GRANT_UCR = 1_000_000_000_000
 LOOK_S = 0.02

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from bench.micro.conftest import Measure
-from proxy.journal import Admitted, Journal, Used
+from proxy.machine.journal import Admitted, Journal, Used
 
 RID = "01234567-89ab-cdef-0123-456789abcdef"
 SAID = orjson.dumps({"o": RID, "k": "kkkkkkkkkk", "u": RID, "m": "openai/m", "v": 7, "e": None})

@@ -3,13 +3,14 @@
 import orjson
 
 from bench.micro.conftest import Measure
-from proxy import keys, request, route
-from proxy.hold import hold_of
-from proxy.pricing import cost_ucr, worst_ucr
+from proxy import request, route
+from proxy.costs.hold import hold_of
+from proxy.costs.pricing import cost_ucr, worst_ucr
 from proxy.served import SERVED
 from proxy.settings import Settings
-from proxy.sse import Splitter
+from proxy.stream.sse import Splitter
 from proxy.types import Deployment, Model, Price, Snapshot
+from proxy.who import keys
 
 RATES = {"input": 150_000_000, "output": 600_000_000, "cache_read": 75_000_000}
 PRICE = Price(7, RATES, 1_250_000)

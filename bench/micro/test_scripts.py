@@ -15,7 +15,7 @@ import pytest
 from bench.micro.conftest import Measure
 from bench.micro.gate import fastest, nothing
 from control.machine import servers
-from proxy.scripts import SCRIPTS, SHARD_KEYS
+from proxy.redis.scripts import SCRIPTS, SHARD_KEYS
 
 Command = tuple[str | bytes | int, ...]
 BATCH = 20

@@ -8,7 +8,7 @@ from typing import Any
 
 from control.access import POOL
 from control.errors import GrantTooHigh
-from proxy.pricing import credits_text
+from proxy.costs.pricing import credits_text
 
 
 @dataclass(frozen=True, slots=True)

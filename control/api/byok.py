@@ -36,7 +36,7 @@ from control.providers.keys import last4, masked, opened, warnings
 from control.providers.table import KINDS, Kind
 from control.state import State, state_of
 from plugins.access import Caller
-from proxy.networks import is_possible, is_public
+from proxy.reach.networks import is_possible, is_public
 
 router = APIRouter(prefix="/api/v1/byok/keys", tags=["keys"])
 
@@ -241,7 +241,7 @@ async def _found(conn: Connection, caller: Caller, id: UUID) -> asyncpg.Record:
 
 
 def _sealed_for(organisation: UUID, person: UUID | None, kind: Kind) -> str:
-    """As the proxies name its owner: proxy/records.py."""
+    """As the proxies name its owner: proxy/who/records.py."""
     owner = f"o:{organisation}" if person is None else f"m:{organisation}:{person}"
     return f"{owner}:{kind.name}"
 

@@ -25,8 +25,8 @@ from control.catalogue import refresh
 from control.database import Connection
 from control.errors import NotFound
 from control.state import state_of
-from proxy.dial import trust
-from proxy.price import KINDS, read_price
+from proxy.costs.price import KINDS, read_price
+from proxy.reach.dial import trust
 
 router = APIRouter(prefix="/api/v1/llm/admin/catalogue", tags=["models"])
 

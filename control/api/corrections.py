@@ -20,7 +20,7 @@ from control.errors import Conflict, CreditsTooFew, GrantTooHigh, Invalid, NotFo
 from control.money import CREDITS_PATTERN, UCR_PER_CREDIT, signed_credits_to_ucr
 from control.state import state_of
 from plugins.access import Caller
-from proxy.pricing import credits_text
+from proxy.costs.pricing import credits_text
 
 router = APIRouter(tags=["credits"])
 

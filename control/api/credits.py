@@ -34,9 +34,9 @@ from control.errors import Conflict, GrantTooHigh, Invalid, NotFound, RoleMissin
 from control.money import UCR_PER_CREDIT
 from control.state import state_of
 from plugins.access import Caller
-from proxy import windows
-from proxy.meters import Window
-from proxy.pricing import credits_text
+from proxy.bounds import windows
+from proxy.bounds.meters import Window
+from proxy.costs.pricing import credits_text
 
 router = APIRouter(tags=["credits"])
 

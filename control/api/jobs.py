@@ -27,9 +27,9 @@ from control.errors import Conflict, NotFound, RoleMissing
 from control.state import State, state_of
 from control.store import AWAY
 from plugins.access import Caller
-from proxy.meters import Job
-from proxy.pricing import credits_text
-from proxy.standing import job_owner
+from proxy.bounds.meters import Job
+from proxy.bounds.standing import job_owner
+from proxy.costs.pricing import credits_text
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 

@@ -20,7 +20,7 @@ from control.database import Connection
 from control.errors import Conflict, Invalid, NotFound
 from control.state import state_of
 from plugins.access import Caller
-from proxy import keys
+from proxy.who import keys
 
 KEYS_MAX = 1000  # living ones per person
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, StrictInt, StringConstraints, WithJsonSchem
 from control.api.limit_shapes import RULES_PER_SUBJECT_MAX, LimitShown, LimitTerms, shown
 from control.api.shapes import Credits, CreditsIn, Field, Future, Input, Label, Output, Parallel
 from control.scopes import SCOPES
-from proxy import keys
+from proxy.who import keys
 
 LISTED_MAX = 200  # models, routes and addresses of a key, each
 TAGS_MAX = 50

@@ -12,9 +12,9 @@ from pydantic import AfterValidator, StrictInt, StringConstraints, WithJsonSchem
 
 from control.api.shapes import Field, Input, ModelId, Output
 from control.money import credits_to_ucr
-from proxy import windows
-from proxy.meters import Window
-from proxy.pricing import AMOUNT_MAX_UCR, credits_text
+from proxy.bounds import windows
+from proxy.bounds.meters import Window
+from proxy.costs.pricing import AMOUNT_MAX_UCR, credits_text
 
 RULES_PER_SUBJECT_MAX = 8  # each is a meter that every request reads
 SECONDS_MAX = 86_400  # of a rolling window; longer ones are of the calendar

@@ -29,8 +29,8 @@ from control.database import Connection
 from control.errors import Conflict, Invalid, NotFound
 from control.money import rate_to_dollars
 from control.state import state_of
-from proxy.price import KINDS, SIDES, UNITS, Price, unknown
-from proxy.pricing import PER_MILLION
+from proxy.costs.price import KINDS, SIDES, UNITS, Price, unknown
+from proxy.costs.pricing import PER_MILLION
 
 router = APIRouter(prefix="/api/v1/llm/admin/models", tags=["models"])
 

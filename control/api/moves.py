@@ -15,7 +15,7 @@ from control.books.outflows import RedisNotReady, TooFew
 from control.database import Connection
 from control.errors import Conflict, CreditsTooFew, NotFound, RedisAway
 from control.state import state_of
-from proxy.pricing import credits_text
+from proxy.costs.pricing import credits_text
 
 router = APIRouter(tags=["credits"])
 

@@ -21,9 +21,9 @@ from control.providers.table import KINDS, Kind, kind_of
 from control.providers.trial import trial
 from control.state import State, state_of
 from plugins.access import Caller
-from proxy.dial import trust
-from proxy.networks import Judge, is_possible
 from proxy.providers.catalog import ADAPTERS
+from proxy.reach.dial import trust
+from proxy.reach.networks import Judge, is_possible
 
 SNAPSHOT = (Change("snapshot"),)
 

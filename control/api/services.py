@@ -16,7 +16,7 @@ from control.api.write import Act, Change, Done, write
 from control.database import Connection
 from control.errors import Conflict
 from control.state import state_of
-from proxy import keys
+from proxy.who import keys
 
 router = APIRouter(prefix="/api/v1/admin/services", tags=["services"])
 

@@ -20,7 +20,7 @@ from pydantic import Field as Field
 
 from control.money import CREDITS_PATTERN, DOLLARS_PATTERN, credits_to_ucr, dollars_to_rate
 from plugins import access
-from proxy.pricing import credits_text
+from proxy.costs.pricing import credits_text
 
 Item = TypeVar("Item")
 

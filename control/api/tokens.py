@@ -23,9 +23,9 @@ from control.passwords import LENGTH_MAX
 from control.state import LOCAL, State, state_of
 from control.token_keys import is_ours
 from plugins.access import Access, Caller, public
-from proxy import keys
-from proxy.callers import mark
-from proxy.keys import ALPHABET
+from proxy.who import keys
+from proxy.who.callers import mark
+from proxy.who.keys import ALPHABET
 
 router = APIRouter(tags=["auth"])
 

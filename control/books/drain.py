@@ -27,8 +27,8 @@ from control.database import Pool, connect_patiently
 from control.settings import ControlSettings
 from control.store import AWAY as REDIS_AWAY
 from control.store import Store
-from proxy.keys import SHARDS
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.who.keys import SHARDS
 
 log = logging.getLogger("opscenter.control.books.drain")
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from proxy.pricing import AMOUNT_MAX_UCR
+from proxy.costs.pricing import AMOUNT_MAX_UCR
 
 Cursor = tuple[int, int]  # a stream id: milliseconds and sequence
 

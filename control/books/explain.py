@@ -10,11 +10,11 @@ import asyncpg
 from control import sql
 from control.database import Pool
 from control.store import AWAY, Store
-from proxy.charge import BYOK
-from proxy.keys import SHARDS
-from proxy.price import read_price
-from proxy.pricing import cost_ucr, credits_text
-from proxy.scripts import SHARD_KEYS
+from proxy.costs.charge import BYOK
+from proxy.costs.price import read_price
+from proxy.costs.pricing import cost_ucr, credits_text
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.who.keys import SHARDS
 
 
 @dataclass(frozen=True, slots=True)

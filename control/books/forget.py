@@ -5,7 +5,7 @@ under one is still running.
 from control import sql
 from control.database import Pool
 from control.store import Store
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 BATCH = 100  # limits of one trip
 BATCHES_MAX = 100  # in one round; the rest waits for the next

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from control import sql
 from control.database import Connection
-from proxy.pricing import AMOUNT_MAX_UCR
+from proxy.costs.pricing import AMOUNT_MAX_UCR
 
 # What each kind of movement is taken from, or goes to, on our side of the books.
 HOUSE = {

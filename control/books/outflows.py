@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from control import sql
 from control.database import Connection, Pool
 from control.store import AWAY, Store
-from proxy.pricing import credits_text
-from proxy.scripts import SHARD_KEYS, ShardKeys
+from proxy.costs.pricing import credits_text
+from proxy.redis.scripts import SHARD_KEYS, ShardKeys
 
 log = logging.getLogger("opscenter.control.books.outflows")
 

@@ -16,7 +16,7 @@ from control import sql, token_keys
 from control.books.records import end_of, job_call, key_calls, organisation_call, revokes
 from control.database import Connection, Pool
 from control.store import AWAY, Call, Store
-from proxy.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
+from proxy.redis.scripts import REVOKED_KEY, SHARD_KEYS, SNAPSHOT_KEY
 
 log = logging.getLogger("opscenter.control.books.publish")
 

@@ -8,7 +8,7 @@ from control.books.booking import Overtaken
 from control.books.publish import Publisher
 from control.database import Pool
 from control.store import Store, Word
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.pusher")
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from control.store import Store
-from proxy.scripts import SHARD_KEYS, ShardKeys
+from proxy.redis.scripts import SHARD_KEYS, ShardKeys
 
 log = logging.getLogger("opscenter.control.books.reaper")
 

@@ -15,7 +15,7 @@ from control.books.booking import Overtaken
 from control.books.publish import Publisher
 from control.database import Connection, Pool
 from control.store import Call, Reply, Store, Word
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.rebuild")
 

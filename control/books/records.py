@@ -10,7 +10,7 @@ import orjson
 
 from control.access import OWN, POOL
 from control.store import Call, Command, Word
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 
 RECORD_KEPT_MS = 3_600_000  # a sign-in's, beyond its end
 END_USERS = "e"  # an owner that the proxies make for each

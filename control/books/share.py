@@ -6,7 +6,7 @@ import logging
 
 from control import sql
 from control.database import Connection
-from proxy.keys import SHARDS
+from proxy.who.keys import SHARDS
 
 log = logging.getLogger("opscenter.control.books.share")
 

@@ -14,7 +14,7 @@ from control.books.booking import Books, Overtaken
 from control.books.entries import Cursor, Entry, Poison, parse
 from control.database import Pool
 from control.store import Call, Command, Store, Word
-from proxy.scripts import DONE_PREFIX, SHARD_KEYS
+from proxy.redis.scripts import DONE_PREFIX, SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.streams")
 

@@ -11,11 +11,11 @@ from control import sql
 from control.books.rebuild import Figure
 from control.database import Connection, Pool
 from control.store import AWAY, Store, Word
-from proxy.charge import BYOK
-from proxy.keys import SHARDS
-from proxy.price import read_price
-from proxy.pricing import cost_ucr
-from proxy.scripts import SHARD_KEYS
+from proxy.costs.charge import BYOK
+from proxy.costs.price import read_price
+from proxy.costs.pricing import cost_ucr
+from proxy.redis.scripts import SHARD_KEYS
+from proxy.who.keys import SHARDS
 
 ROWS_PER_READ = 5_000
 COUNTS_PER_CALL = 500

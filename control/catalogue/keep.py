@@ -14,7 +14,7 @@ from control.catalogue.store import FillError
 from control.database import AWAY, Pool
 from control.settings import ControlSettings
 from control.state import State
-from proxy.dial import trust
+from proxy.reach.dial import trust
 
 log = logging.getLogger("opscenter.control.catalogue.keep")
 

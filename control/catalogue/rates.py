@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from control.money import UCR_PER_DOLLAR
-from proxy.pricing import PER_MILLION
+from proxy.costs.pricing import PER_MILLION
 
 RATE_MAX = 10**17  # ucr per million; dearer is a mistake
 DOLLARS_MAX = 1_000_000

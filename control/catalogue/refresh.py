@@ -16,7 +16,7 @@ from control.database import Connection, Pool
 from control.fetch import FetchError, Fields, fetch
 from control.providers.table import kind_of
 from control.providers.trial import headers
-from proxy.keyfile import KeyFile
+from proxy.who.keyfile import KeyFile
 
 log = logging.getLogger("opscenter.control.catalogue.refresh")
 

@@ -42,8 +42,8 @@ def proxy() -> None:
 
     Needs OPSCENTER_REDIS_URL and the proxy key file (`opscenter secrets proxy-file`).
     """
-    from proxy import supervisor
     from proxy.declared import SettingsError, load
+    from proxy.machine import supervisor
     from proxy.settings import Settings
 
     try:

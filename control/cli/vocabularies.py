@@ -11,7 +11,7 @@ from control.cli.client import settings
 from control.cli.output import Failed, Json, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from proxy.vocabularies import Encoding
+    from proxy.costs.vocabularies import Encoding
 
 BYTES_MAX = 16 * 2**20  # of one vocabulary
 COLUMNS = {"encoding": "encoding", "is": "state", "models": "models", "file": "file"}
@@ -36,7 +36,7 @@ def vocabularies(
     json: Json = False,
 ) -> None:
     """Tell which of tiktoken's vocabularies are at hand, and for which models; fetch them."""
-    from proxy.vocabularies import ENCODINGS
+    from proxy.costs.vocabularies import ENCODINGS
 
     folder = settings().vocabularies
     for encoding in ENCODINGS:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Final
 
 from control.settings import ControlSettings
-from proxy import listen
 from proxy.declared import PREFIX
+from proxy.machine import listen
 
 ASK_SECONDS_MAX: Final = 2.0
 HEAD_BYTES_MAX: Final = 8192

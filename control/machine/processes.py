@@ -14,9 +14,9 @@ from typing import Final
 from control.machine.embedded.base import Escalation, ServerError
 from control.providers.table import VARIABLES
 from control.settings import ControlSettings
-from proxy import children
-from proxy.backoff import Backoff
 from proxy.declared import PREFIX, env_name
+from proxy.machine import children
+from proxy.machine.backoff import Backoff
 from proxy.settings import Settings
 
 log = logging.getLogger("opscenter.control.machine.processes")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from proxy.address import seeds
+from proxy.redis.address import seeds
 
 CONNECT_SECONDS_MAX: Final = 5.0
 DATABASE: Final = "OPSCENTER_DATABASE_URL"

@@ -16,7 +16,7 @@ from control.machine.home import Home
 from control.machine.processes import Household, Unit, environment, only_for_proxies, python
 from control.machine.welcome import Progress, first_access, later, welcome
 from control.settings import ControlSettings
-from proxy import children, listen
+from proxy.machine import children, listen
 
 if TYPE_CHECKING:
     from control.bootstrap import FirstAccess
@@ -124,7 +124,7 @@ class Start:
         for name, module, env, seconds in (
             ("drain", ("control.machine.child", "drain"), everything, DRAIN_STOP_SECONDS),
             ("control", ("control.machine.child", "control"), everything, control_seconds),
-            ("proxy", ("proxy.supervisor",), only_for_proxies(everything), drain_seconds),
+            ("proxy", ("proxy.machine.supervisor",), only_for_proxies(everything), drain_seconds),
         ):
             unit = python(name, module, env, self.home.log(name), self.home.family, seconds)
             self.household.add(unit)

@@ -13,8 +13,8 @@ from control.machine.processes import Household
 from control.machine.start import Start, StartError
 from control.machine.welcome import Progress
 from control.settings import ControlSettings
-from proxy import listen
-from proxy.supervisor import hear_early, prepare_process
+from proxy.machine import listen
+from proxy.machine.supervisor import hear_early, prepare_process
 
 if TYPE_CHECKING:
     import asyncio

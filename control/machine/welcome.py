@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from proxy import listen
+from proxy.machine import listen
 
 if TYPE_CHECKING:
     from control.bootstrap import FirstAccess

@@ -11,7 +11,7 @@ from control import sql
 from control.database import Pool
 from control.providers.keys import last4
 from control.providers.table import KINDS
-from proxy.keyfile import KeyFile
+from proxy.who.keyfile import KeyFile
 
 log = logging.getLogger("opscenter.control.providers.environment")
 

@@ -13,10 +13,10 @@ import orjson
 
 from control.fetch import WHOLE_S, ask
 from control.providers.table import ANTHROPIC_VERSION, Auth, Kind
-from proxy import dial
-from proxy.incoming import Unreachable
 from proxy.masks import mask
-from proxy.networks import Judge, is_possible
+from proxy.reach import dial
+from proxy.reach.incoming import Unreachable
+from proxy.reach.networks import Judge, is_possible
 
 ANSWER_MAX = 4 * 2**20  # bytes; some lists of models are long
 SAID_MAX = 300  # characters

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proxy import price
+from proxy.costs import price
 from proxy.types import Usage
 
 WRITTEN = ("cache_write", "cache_write_1h")

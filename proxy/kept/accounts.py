@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from proxy import route
-from proxy.charge import FREE
+from proxy.costs.charge import FREE
 from proxy.errors import (
     BatchKeyNeeded,
     BatchNotFound,
@@ -22,10 +22,10 @@ from proxy.errors import (
 )
 from proxy.kept.names import Names, Thing
 from proxy.kept.wish import Wish
-from proxy.keyfile import KeyFile
 from proxy.providers.catalog import ADAPTERS
-from proxy.rules import may_use
 from proxy.types import Caller, Deployment, Model, OwnKey, Snapshot
+from proxy.who.keyfile import KeyFile
+from proxy.who.rules import may_use
 
 WHOLE = "openai"  # the adapter of providers that have all that OpenAI has
 PLATFORM = "p"

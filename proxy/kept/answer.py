@@ -9,8 +9,8 @@ from functools import partial
 from proxy import answers
 from proxy.answers import Exchange
 from proxy.errors import OpsError
-from proxy.incoming import Waits
 from proxy.kept.told import Told
+from proxy.reach.incoming import Waits
 from proxy.relay import Room
 from proxy.settle import Settler
 from proxy.types import Call, Deployment, Outcome, Ticket

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from proxy.keyfile import KeyFile
+from proxy.who.keyfile import KeyFile
 
 Thing = Literal["files", "batches"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from proxy.costs.price import SIDES
 from proxy.dialects.events import Failed
-from proxy.price import SIDES
 from proxy.types import Usage
 
 TOKENS_MAX = 1_000_000_000  # a provider that counts more than this has not counted

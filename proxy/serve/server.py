@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from proxy.errors import ConnectionsCrowded, OpsError
-from proxy.listen import BACKLOG
+from proxy.machine.listen import BACKLOG
 from proxy.metrics import Metrics
 from proxy.serve.connection import Connection
 from proxy.serve.gate import Gate

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.simulation.drain import Drain, publish
 from tests.simulation.ledger import SHARD, Away
 from tests.simulation.outflows import move

@@ -7,7 +7,7 @@ from typing import Any
 
 import lupa.lua51 as lupa
 
-from proxy.scripts import SCRIPTS
+from proxy.redis.scripts import SCRIPTS
 from tests.simulation.memory import KEYLESS, Memory
 from tests.simulation.values import RedisError, Reply
 

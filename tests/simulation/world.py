@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from control.books.booking import Overtaken
-from proxy.scripts import SHARD_KEYS
+from proxy.redis.scripts import SHARD_KEYS
 from tests.simulation.ledger import SHARD, Away, Ledger
 from tests.simulation.lua import Scripts
 from tests.simulation.memory import WRITES, Memory, words

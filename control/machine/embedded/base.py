@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from proxy import children
+from proxy.machine import children
 
 SOCKET_PATH_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
 FREE_BYTES_MIN: Final = 64 * 2**20

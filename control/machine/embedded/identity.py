@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from control.machine.embedded import base
-from proxy import children
-from proxy.launch import NOBODY
+from proxy.machine import children
+from proxy.machine.launch import NOBODY
 
 COPIES: Final = (Path("/var/lib/opscenter"), Path("/tmp/opscenter-postgres-0"))  # noqa: S108 - checked
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from control.machine.embedded import base
 from control.machine.embedded.identity import Identity, choose, reachable_tree
-from proxy import children
+from proxy.machine import children
 
 NAME: Final = "PostgreSQL"
 PROGRAM: Final = "postgres"

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote
 
 from control.machine.embedded import base
-from proxy import children
+from proxy.machine import children
 
 NAME: Final = "Valkey"
 PROGRAM: Final = "valkey-server"

@@ -1,0 +1,1 @@
+"""limits meters rates refusals standing windows"""

@@ -1,0 +1,1 @@
+"""Redis: connections, a method per script, and the scripts themselves in lua/."""
