@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
-WORKERS ?= 2
+WORKERS ?= 3
 SCRIPTS := opscenter $(wildcard .ci/run .ci/environment .ci/image deploy/*.sh)
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
 

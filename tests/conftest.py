@@ -23,6 +23,7 @@ import redis
 from control.books import publish
 from control.machine import servers
 from control.machine.embedded import postgres, valkey
+from proxy import worker
 
 T = TypeVar("T")
 
@@ -76,8 +77,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def patience() -> None:
-    """A write is answered when the drain has applied it, however busy the machine is."""
+    """A write is answered when the drain has applied it, however busy the machine is; a worker of
+    this process has no drain that could confirm what it settled."""
     publish.POOL_WAIT_S = PATIENCE_S
+    worker.CONFIRM_WAIT_S = 0.0
 
 
 @pytest.fixture(scope="session")
