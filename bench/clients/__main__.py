@@ -22,8 +22,15 @@ from bench.machine import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "clients.md"
 PROGRAM_S = 180
-PRICES = {"input": "0.15", "output": "0.6"}
-SERVED = {"clients/tools": "mock/tools", "clients/embed": "mock/ok"}
+TOKENS = {"input": "0.15", "output": "0.6"}
+#: The fake provider's name for it, and dollars for a million of what it is sold by.
+SERVED = {
+    "clients/tools": ("mock/tools", TOKENS),
+    "clients/embed": ("mock/ok", TOKENS),
+    "clients/image": ("mock/ok", {"images": "40000"}),
+    "clients/speech": ("mock/ok", {"characters": "15"}),
+    "clients/hearing": ("mock/ok", {"seconds": "360000"}),
+}
 Results = dict[Client, dict[str, str]]  # case -> what went wrong, if anything
 
 
@@ -37,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         with stack.provider(folder, 1) as upstream, stack.opscenter(folder, 1, upstream) as ours:
             stack.serve_provider(ours, "compatible")
-            for model, upstream_model in SERVED.items():
-                stack.serve_model(ours, model, upstream_model, PRICES)
+            for model, (upstream_model, prices) in SERVED.items():
+                stack.serve_model(ours, model, upstream_model, prices)
             for client in chosen:
                 results[client] = _run(client, installed, ours)
                 _tell(client, results[client])

@@ -13,6 +13,10 @@ CASES = (
     "vision",
     "embeddings",
     "count tokens",
+    "images",
+    "speech",
+    "transcription",
+    "files",
     "errors",
 )
 

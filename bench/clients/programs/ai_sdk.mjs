@@ -3,10 +3,14 @@
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, Output, embedMany, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
 import {
-  AS_JSON, EMBEDDER, HELLO, IMAGE, KEY, MODEL, NO_MODEL, SCHEMA, URL, WEATHER,
-  equal, raises, run,
+  APICallError, Output, embedMany, experimental_generateSpeech as generateSpeech,
+  experimental_transcribe as transcribe, generateImage, generateText, jsonSchema, stepCountIs,
+  streamText, tool,
+} from "ai";
+import {
+  AS_JSON, EMBEDDER, HEARER, HELLO, IMAGE, KEY, MODEL, NO_MODEL, PAINTER, PIXEL, SCHEMA, SPEAKER,
+  URL, WEATHER, equal, raises, run,
 } from "./cases.mjs";
 
 const baseURL = `${URL}/v1`;
@@ -64,6 +68,23 @@ if (dialect === "chat") {
     const model = compatible.textEmbeddingModel(EMBEDDER);
     const { embeddings } = await embedMany({ model, values: ["a", "b"], maxRetries: 0 });
     equal(embeddings.length, 2);
+  };
+  cases.images = async () => {
+    const model = compatible.imageModel(PAINTER);
+    const { image } = await generateImage({ model, prompt: "a pixel", maxRetries: 0 });
+    equal(image.base64, PIXEL);
+  };
+}
+if (dialect === "responses") {
+  cases.speech = async () => {
+    const model = provider.speech(SPEAKER);
+    const { audio } = await generateSpeech({ model, text: HELLO, voice: "alloy", maxRetries: 0 });
+    equal(Buffer.from(audio.uint8Array).subarray(0, 3).toString(), "ID3");
+  };
+  cases.transcription = async () => {
+    const model = provider.transcription(HEARER);
+    const { text } = await transcribe({ model, audio: Buffer.from("ID3"), maxRetries: 0 });
+    equal(text, "one two");
   };
 }
 await run(cases);

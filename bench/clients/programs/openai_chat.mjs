@@ -1,11 +1,11 @@
 // npm `openai`, chat completions.
 
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import {
-  AS_JSON, EMBEDDER, HELLO, IMAGE, KEY, MODEL, NO_MODEL, PARALLEL, SCHEMA, URL, WEATHER,
-  equal, raises, run,
+  AS_JSON, AT_PROVIDER, EMBEDDER, HEARER, HELLO, IMAGE, KEY, MODEL, NO_MODEL, PAINTER, PARALLEL,
+  PIXEL, SCHEMA, SPEAKER, URL, WEATHER, equal, raises, run,
 } from "./cases.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: KEY, maxRetries: 0 });
@@ -56,6 +56,34 @@ await run({
     const found = await client.embeddings.create({ model: EMBEDDER, input: ["a", "b"] });
     equal(found.data.length, 2);
     equal(typeof found.data[0].embedding[0], "number");
+  },
+  async images() {
+    const wanted = { model: PAINTER, prompt: "a pixel", response_format: "b64_json" };
+    const made = await client.images.generate(wanted);
+    equal(made.data.map((image) => image.b64_json), [PIXEL]);
+  },
+  async speech() {
+    const answer = await client.audio.speech.create({ model: SPEAKER, voice: "alloy", input: HELLO });
+    const sound = Buffer.from(await answer.arrayBuffer());
+    equal(sound.subarray(0, 3).toString(), "ID3");
+  },
+  async transcription() {
+    const file = await toFile(Buffer.from("ID3"), "hello.mp3");
+    const heard = await client.audio.transcriptions.create({ model: HEARER, file });
+    equal(heard.text, "one two");
+  },
+  async files() {
+    const headers = AT_PROVIDER;
+    const content = '{"custom_id": "1"}\n';
+    const file = await toFile(Buffer.from(content), "in.jsonl");
+    const made = await client.files.create({ file, purpose: "batch" }, { headers });
+    const names = [];
+    for await (const one of client.files.list({}, { headers }))
+      if (one.id === made.id) names.push(one.filename);
+    equal(names, ["in.jsonl"]);
+    equal(await (await client.files.content(made.id)).text(), content);
+    equal((await client.files.delete(made.id)).deleted, true);
+    await raises(OpenAI.NotFoundError, () => client.files.retrieve(made.id));
   },
   async errors() {
     const missing = () => ask("a", { model: NO_MODEL });

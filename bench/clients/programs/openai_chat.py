@@ -3,14 +3,19 @@
 import openai
 from cases import (
     AS_JSON,
+    AT_PROVIDER,
     EMBEDDER,
+    HEARER,
     HELLO,
     IMAGE,
     KEY,
     MODEL,
     NO_MODEL,
+    PAINTER,
     PARALLEL,
+    PIXEL,
     SCHEMA,
+    SPEAKER,
     URL,
     WEATHER,
     raises,
@@ -83,6 +88,37 @@ def embeddings():
     assert isinstance(found.data[0].embedding[0], float)
 
 
+def images():
+    made = client.images.generate(model=PAINTER, prompt="a pixel", response_format="b64_json")
+    assert [image.b64_json for image in made.data] == [PIXEL]
+
+
+def speech():
+    speaking = client.audio.speech.with_streaming_response
+    with speaking.create(model=SPEAKER, voice="alloy", input=HELLO) as answer:
+        assert answer.read().startswith(b"ID3")
+
+
+def transcription():
+    heard = client.audio.transcriptions.create(model=HEARER, file=("hello.mp3", b"ID3"))
+    assert heard.text == "one two"
+
+
+def files():
+    """Two of the same name are two."""
+    content = b'{"custom_id": "1"}\n'
+    made = [
+        client.files.create(file=("in.jsonl", content), purpose="batch", extra_headers=AT_PROVIDER)
+        for _ in range(2)
+    ]
+    listed = {file.id: file.filename for file in client.files.list(extra_headers=AT_PROVIDER)}
+    for file in made:
+        assert listed[file.id] == "in.jsonl"
+        assert client.files.content(file.id).read() == content
+        assert client.files.delete(file.id).deleted
+    raises(openai.NotFoundError, lambda: client.files.retrieve(made[0].id))
+
+
 def errors():
     def missing():
         client.chat.completions.create(model=NO_MODEL, messages=[{"role": "user", "content": "a"}])
@@ -101,6 +137,10 @@ run(
         "structured": structured,
         "vision": vision,
         "embeddings": embeddings,
+        "images": images,
+        "speech": speech,
+        "transcription": transcription,
+        "files": files,
         "errors": errors,
     }
 )
