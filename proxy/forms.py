@@ -21,7 +21,7 @@ _disposition = re.compile(
     rb'form-data((?:\s*;\s*[a-z*-]+=(?:"[^"\r\n]*"|[^\s;"]+))*)\s*', re.IGNORECASE
 )
 _parameter = re.compile(rb';\s*([a-z*-]+)=(?:"([^"\r\n]*)"|([^\s;"]+))', re.IGNORECASE)
-_media_type = re.compile(rb"[\w.+-]+/[\w.+-]+(?:\s*;\s*[\w.+-]+=[\w.+-]+)*").fullmatch
+_media_type = re.compile(rb"[\w.+-]+/[\w.+-]+(?:[ \t]*;[ \t]*[\w.+-]+=[\w.+-]+)*").fullmatch
 
 
 class Part(NamedTuple):

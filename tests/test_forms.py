@@ -58,6 +58,7 @@ NAMED = b'content-disposition: form-data; name="a"'
         (part(b'content-disposition: form-data; name="\xff"'), KIND),
         (part(b'content-disposition: attachment; name="a"'), KIND),
         (part(NAMED + b"\r\ncontent-type: no type"), KIND),
+        (part(NAMED + b"\r\ncontent-type: a/b;\n\nc=d"), KIND),
         (part(NAMED + b"\r\nx: " + b"y" * forms.HEAD_MAX), KIND),
         (part(NAMED)[:-8] + b"\r\n" + part(NAMED), KIND),
         (b"".join(b"--x\r\n" + NAMED + b"%d" % n for n in range(200)) + b"--x--", KIND),
