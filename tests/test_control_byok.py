@@ -207,6 +207,10 @@ async def test_a_key_for_an_address_of_ones_own_names_its_models(api: Stage) -> 
     assert (made.status, made.json["models"], made.json["warnings"]) == (201, models, [])
     [own] = await of_key(api, api.token)
     assert (own.models, own.quirks["key_header"]) == (models, "api-key")
+    for name in ("openai/files", "openai/batches"):
+        refused = await api.patch(f"{BYOK}/{made.json['id']}", {"models": {name: "x"}})
+        assert (refused.status, refused.code) == (422, "fields_invalid")
+        assert f"{name} is no model" in refused.message
 
 
 async def test_a_test_of_a_tenants_key_asks_nobody_inside(api: Stage) -> None:

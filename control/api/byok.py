@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import StrictBool, model_validator
+from pydantic import AfterValidator, StrictBool, model_validator
 
 from control import sql
 from control.api.byok_terms import require_included
@@ -41,7 +41,17 @@ from proxy.reach.networks import is_possible, is_public
 router = APIRouter(prefix="/api/v1/byok/keys", tags=["keys"])
 
 KeyPath = Annotated[UUID, Path()]
-Models = Annotated[dict[ModelId, Text], Field(max_length=200)]
+KEPT = ("/files", "/batches")
+
+
+def _no_kept(models: dict[str, str]) -> dict[str, str]:
+    for name in models:
+        if name.endswith(KEPT):
+            raise ValueError(f"{name} is no model: by this name files and batches are on record")
+    return models
+
+
+Models = Annotated[dict[ModelId, Text], Field(max_length=200), AfterValidator(_no_kept)]
 SWITCH = "BYOK_PRIVATE"
 SHOWN = r"^[^\x00-\x1f\x7f]*$"
 
