@@ -20,6 +20,7 @@ from bench.seen import Seen
 
 FILES_MAX = 10_000  # of one account
 ACCOUNTS_MAX = 1_000
+EXPIRES = "expires_after[seconds]"
 Row = dict[str, Any]
 STEPS = ("validating", "in_progress", "finalizing", "completed")
 USAGE = {
@@ -97,17 +98,26 @@ class Kept:
             if name not in parts:
                 raise BadRequest(f"'{name}' is a required property", name)
         name, content = (parts["file"][2] or b"").decode(), parts["file"][3]
-        return self._add(account, name, content, parts["purpose"][3].decode())
+        expires_s = int(parts[EXPIRES][3]) if EXPIRES in parts else None
+        return self._add(account, name, content, parts["purpose"][3].decode(), expires_s)
 
-    def _add(self, account: Account, name: str, content: bytes, purpose: str) -> Fields:
+    def _add(
+        self,
+        account: Account,
+        name: str,
+        content: bytes,
+        purpose: str,
+        expires_s: int | None = None,
+    ) -> Fields:
         if len(account.files) >= FILES_MAX:
             account.files.clear()
+        now = int(time.time())
         row: Fields = {
             "id": f"file-{next(self._ids):024d}",
             "object": "file",
             "bytes": len(content),
-            "created_at": int(time.time()),
-            "expires_at": None,
+            "created_at": now,
+            "expires_at": None if expires_s is None else now + expires_s,
             "filename": name,
             "purpose": purpose,
             "status": "processed",

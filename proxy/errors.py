@@ -233,6 +233,16 @@ class BatchKeyNeeded(CallerError):
     retry = False
 
 
+class FileCreditsNeeded(CallerError):
+    """Files lie with the platform's key for those who have credits, and none are left. Add some
+    with `opscenter credits grant`, or a provider's key of your own with `opscenter byok add`."""
+
+    status = 402
+    code = "file_credits_needed"
+    kind = "insufficient_quota"
+    retry = False
+
+
 class ListTooLong(CallerError):
     """None of the {limit} that the provider listed first is your organisation's, and one list reads
     no further. Narrow it with `purpose`, or turn it round with `order`."""

@@ -76,18 +76,17 @@ class Flow:
                 call = request.read(*read)
                 model = route.find(call.model, self.current.in_force())
             ticket = await self.admission.admit(call, caller, model)
-            if told is not None:
-                accounts.check(told.place, ticket.caller)
             call = said_anew(call, ticket)
             if ticket.lowered_to is not None:
                 call = request.with_maximum(call, ticket.lowered_to)
             call.bound(ticket.input_held, output_max(call, ticket.model))
             self._begin(ticket, call, outcome)
-            reply = await self.upstream.first(call, ticket.deployments, outcome)
             if told is not None:
-                await self._kept(told, reply, call, ticket, outcome, exchange)
+                reply = await answer.asked(told, call, ticket, outcome, self.upstream.first)
+                return await self._kept(told, reply, call, ticket, outcome, exchange)
+            reply = await self.upstream.first(call, ticket.deployments, outcome)
             # a provider may answer a stream's request with one plain object
-            elif reply.is_stream:
+            if reply.is_stream:
                 await self._stream(reply, call, ticket, outcome, exchange)
             else:
                 await self._plain(reply, call, ticket, outcome, exchange)

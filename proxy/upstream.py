@@ -96,8 +96,9 @@ class Reply:
         except AWAY as problem:
             raise _ours(problem, self.deployment) from None
 
-    async def whole(self) -> bytes:
-        return await self._read_all(self.settings.answer_max_bytes)
+    async def whole(self, before: int = 0) -> bytes:
+        """`before`: bytes of other answers that are kept with it."""
+        return await self._read_all(self.settings.answer_max_bytes, before)
 
     async def error(self) -> OpsError:
         """What an answer that is no success means."""
@@ -115,8 +116,8 @@ class Reply:
         found = self.adapter.error(self.deployment, status, body)
         return _of_own(found, self.deployment, status)
 
-    async def _read_all(self, limit: int) -> bytes:
-        pieces, size, started = [], 0, time.perf_counter_ns()
+    async def _read_all(self, limit: int, before: int = 0) -> bytes:
+        pieces, size, started = [], before, time.perf_counter_ns()
         try:
             while (piece := await self.answer.read()) is not None:
                 pieces.append(piece)
@@ -159,7 +160,9 @@ class Upstream:
                 reply.answer.close()
                 why = "it is compressed although that was not asked for"
                 raise UpstreamBroken(model=deployment.model, why=why)
-            if reply.answer.status < 300 and reply.answer.status not in BODILESS:
+            if reply.answer.status < 300 and (
+                reply.answer.status not in BODILESS or call.method == b"DELETE"
+            ):
                 self._metrics.first_byte(waited_ns // 1000)
                 return reply
             try:

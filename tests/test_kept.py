@@ -1,5 +1,6 @@
 """Files and batches: their ids, and what is read of a request for them."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from proxy import forms
 from proxy.errors import (
     FieldInvalid,
     FieldMissing,
+    FileNotFound,
     ListTooLong,
     MethodNotAllowed,
     OpsError,
@@ -27,7 +29,7 @@ from proxy.kept.told import Told
 from proxy.kept.wish import Wish, read
 from proxy.served import KEPT_BY_PATH
 from proxy.settings import Settings
-from proxy.types import Model
+from proxy.types import Deployment, Model, OwnKey
 from proxy.who.keyfile import KeyFile, render
 
 OLD = KeyFile.parse(render({1: b"p" * 32}, {1: b"s" * 32}))
@@ -35,7 +37,10 @@ NEW = KeyFile.parse(render({1: b"p" * 32}, {1: b"s" * 32, 2: b"t" * 32}))
 ACME, BETA = str(UUID(int=1)), str(UUID(int=2))
 NAMES = Names(OLD, ACME)
 THEIRS, ACCOUNT = "file-abc123", "p:openai"
-PLACE = Place(ACCOUNT, Model("openai/files", 0, 0, 0, (), None))
+OPENAI = Deployment(7, "openai/files", "openai", "openai", "https://api.test/v1", "files")
+PLACE = Place(ACCOUNT, Model("openai/files", 0, 0, 0, (OPENAI,), None))
+OWN = replace(OPENAI, own=OwnKey("mine", "openai", "o:acme", "openai", OPENAI.base_url, b""))
+MINE = Place("o:openai", Model("openai/batches", 0, 0, 0, (OWN,), None), "theirs-1")
 PURPOSE, FILE = Part("purpose", b"batch"), Part("file", b"{}\n", b"in.jsonl", b"text/plain")
 LINE = {
     "input_file_id": "file-x",
@@ -81,7 +86,7 @@ def test_whatever_is_no_id_opens_nothing(text: str) -> None:
     assert NAMES.open("files", "file-" + text) is None
 
 
-@pytest.mark.parametrize("theirs", ["", "a b", "a/b", "../a", "a?b", "x" * 201, 7, None])
+@pytest.mark.parametrize("theirs", ["", ".", "..", "a b", "a/b", "../a", "a?b", "x" * 201, 7, None])
 def test_what_is_no_id_of_a_provider_is_not_sealed(theirs: object) -> None:
     assert NAMES.seal("files", ACCOUNT, theirs) is None
 
@@ -145,6 +150,8 @@ def test_a_path_says_what_is_wanted(method: bytes, path: str, verb: str) -> None
         (b"GET", "/v1/files/a/b", RouteNotFound),
         (b"GET", "/v1/files/a/content/b", RouteNotFound),
         (b"GET", "/v1/files//content", RouteNotFound),
+        (b"GET", "/v1/files/x/files/a", RouteNotFound),
+        (b"GET", "/v1/files/x/files/a/content", RouteNotFound),
     ],
 )
 def test_another_path_is_none(method: bytes, path: str, problem: type[OpsError]) -> None:
@@ -193,6 +200,8 @@ def test_a_file_goes_on_under_our_mark_and_without_the_model() -> None:
         ([PURPOSE, Part("file", b"no file")], FieldInvalid),
         ([Part("purpose", b"x" * 65), FILE], FieldInvalid),
         ([PURPOSE, FILE._replace(filename=b"x" * 201)], FieldInvalid),
+        ([PURPOSE, FILE._replace(filename=b"x/ops-other-a")], FieldInvalid),
+        ([PURPOSE, FILE._replace(filename=b"x\\ops-other-a")], FieldInvalid),
         ([PURPOSE, FILE, FILE._replace(name="other")], FieldInvalid),
         ([PURPOSE, FILE, Part("filename", b"ops-other-a")], FieldInvalid),
         ([PURPOSE._replace(filename=b"a"), FILE], FieldMissing),
@@ -201,6 +210,39 @@ def test_a_file_goes_on_under_our_mark_and_without_the_model() -> None:
 def test_a_file_has_a_purpose_and_is_one(parts: list[Part], problem: type[OpsError]) -> None:
     with pytest.raises(problem):
         upload(*parts)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ({}, wish.EXPIRES_MAX_S),
+        ({wish.ANCHOR: b"created_at"}, wish.EXPIRES_MAX_S),
+        ({wish.SECONDS: b"3600"}, 3_600),
+        ({wish.SECONDS: b"0003600"}, 3_600),
+        ({wish.SECONDS: b"999999999999"}, wish.EXPIRES_MAX_S),
+    ],
+)
+def test_no_file_lies_for_ever_with_the_platforms_key(asked: Any, seconds: int) -> None:
+    found = upload(PURPOSE, FILE, *(Part(name, value) for name, value in asked.items()))
+    given = {
+        part.name: part.value
+        for part in Told(found, PLACE, NAMES).call("rid", "/v1/files", "", {}).parts
+    }
+    assert (given[wish.ANCHOR], given[wish.SECONDS]) == (b"created_at", b"%d" % seconds)
+    his = Told(found, MINE, NAMES).call("rid", "/v1/files", "", {}).parts
+    assert {part.name for part in his} == {"purpose", "file", *asked}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Part(wish.ANCHOR, b"last_active_at"),
+        *(Part(wish.SECONDS, value) for value in (b"", b"-1", b"1e9", b" 7", b"9" * 13)),
+    ],
+)
+def test_an_expiry_that_cannot_be_read_is_refused(part: Part) -> None:
+    with pytest.raises(FieldInvalid):
+        Told(upload(PURPOSE, FILE, part), PLACE, NAMES).call("rid", "/v1/files", "", {})
 
 
 def begin(**changes: Any) -> Wish:
@@ -257,7 +299,7 @@ def test_of_a_list_only_what_is_ours_is_told() -> None:
     assert found.page(page(ours("b"), "y")) == ""
     rows = orjson.loads(found.listed())
     assert [row["filename"] for row in rows["data"]] == ["a", "b"]
-    assert NAMES.open("files", rows["last_id"]) == (ACCOUNT, "file-" + ours("b"))
+    assert NAMES.open("files", rows["last_id"]) == (PLACE.sealed_as, "file-" + ours("b"))
     assert rows["has_more"] is False
 
 
@@ -283,3 +325,65 @@ def test_a_list_ends_after_so_many_pages() -> None:
 def test_a_page_that_is_none_is_the_providers_fault(body: bytes) -> None:
     with pytest.raises(UpstreamBroken):
         listing().page(body)
+
+
+def test_a_list_has_so_many_values_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all of its pages, and before they are read."""
+    monkeypatch.setattr(told, "ITEMS_MAX", 15)
+    found = listing()
+    assert found.page(page("x", more=True))
+    with pytest.raises(UpstreamBroken, match="15 values"):
+        found.page(page("x", "y", "z"))
+    with pytest.raises(UpstreamBroken, match="15 values"):
+        listing().page(b'{"data":[' + b"[]," * 20)
+
+
+DEEP = b"[" * 400 + b"]" * 400
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        *(b'{"id":"b","status":["completed"]}', b'{"id":"b","status":{}}', b'{"status":"failed"}'),
+        *(b'{"id":"..","status":"failed"}', b'{"id":"b","output_file_id":[]}', b"[]", b"", b"{"),
+        *(b'{"id":"b","x":' + DEEP + b"}", b'{"id":"b","x":"\\ud800"}'),
+    ],
+)
+def test_an_answer_that_is_none_is_the_providers_fault(row: bytes) -> None:
+    with pytest.raises(UpstreamBroken):
+        Told(Wish("batches", "get", "x"), MINE, NAMES).answer(row)
+
+
+def test_a_list_that_cannot_be_written_is_the_providers_fault() -> None:
+    found = listing()
+    row = b'{"id":"a","filename":"%b","x":%b}' % (ours("a").encode(), DEEP)
+    assert found.page(b'{"data":[%b],"has_more":false}' % row) == ""
+    with pytest.raises(UpstreamBroken):
+        found.listed()
+
+
+def test_a_file_that_is_gone_without_a_word_is_deleted() -> None:
+    gone = Told(Wish("files", "delete", "x"), MINE, NAMES).answer(b"")
+    id = NAMES.seal("files", MINE.sealed_as, MINE.theirs)
+    assert orjson.loads(gone) == {"id": id, "object": "file", "deleted": True}
+
+
+def test_what_lies_with_the_platforms_key_is_told_to_whom_its_mark_names() -> None:
+    """Also where an id names it: another key, or a provider that gives ids anew, could have made it
+    somebody else's."""
+    place = PLACE._replace(theirs="file-a")
+    mine, others = (
+        orjson.dumps({"id": "file-a", "filename": names.marked(b"a").decode()})
+        for names in (NAMES, Names(OLD, BETA))
+    )
+    for row in (others, b'{"id":"file-a","filename":"a"}', b'{"id":"file-a"}'):
+        with pytest.raises(FileNotFound):
+            Told(Wish("files", "get", "x"), place, NAMES).answer(row)
+        with pytest.raises(FileNotFound):
+            Told(Wish("files", "delete", "x"), place, NAMES).look(row)
+        with pytest.raises(UpstreamBroken, match="names of files"):
+            Told(Wish("files", "create"), place, NAMES).answer(row)
+    Told(Wish("files", "delete", "x"), place, NAMES).look(mine)
+    for verb, looked in (("get", ""), ("content", "/files/file-a"), ("delete", "/files/file-a")):
+        assert Told(Wish("files", verb, "x"), place, NAMES).looked_at == looked  # type: ignore[arg-type]
+        assert Told(Wish("files", verb, "x"), MINE, NAMES).looked_at == ""  # type: ignore[arg-type]

@@ -1,13 +1,16 @@
 """With which provider, and by whose key, a file lies. Pure."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from proxy import route
 from proxy.bounds.standing import caller_of
 from proxy.errors import (
     BatchKeyNeeded,
     BatchNotFound,
+    FileCreditsNeeded,
     FileNotFound,
     ModelNotAllowed,
     ModelNotFound,
@@ -70,8 +73,14 @@ def chosen(who: Caller, world: Snapshot, provider: str = "", model: str = "") ->
     return accounts.find(wish, who, world, KEYS)
 
 
+def at(account: str, url: str = URL) -> str:
+    """As ids name what lies in that account."""
+    told = replace(deployment("x", "openai"), base_url=url)
+    return Place(account, Model("x/files", 0, 0, 0, (told,), None)).sealed_as
+
+
 def named(who: Caller, world: Snapshot, account: str, thing: str = "files") -> Place:
-    id = NAMES.seal(thing, account, "theirs-1")  # type: ignore[arg-type]
+    id = NAMES.seal(thing, at(account), "theirs-1")  # type: ignore[arg-type]
     assert id is not None
     return accounts.find(Wish(thing, "get", id), who, world, KEYS)  # type: ignore[arg-type]
 
@@ -153,7 +162,7 @@ def test_what_lies_in_an_account_that_is_not_his_is_not_there(account: str) -> N
 
 
 def begun(who: Caller, account: str) -> Place:
-    fields = {**BATCH, "input_file_id": NAMES.seal("files", account, "theirs-1")}
+    fields = {**BATCH, "input_file_id": NAMES.seal("files", at(account), "theirs-1")}
     return accounts.find(Wish("batches", "create", fields=fields), who, ONE, KEYS)
 
 
@@ -184,7 +193,62 @@ def test_a_key_that_has_gone_or_changed_meanwhile_is_not_used() -> None:
     place, problems = chosen(caller(own("openai")), ONE), list[OpsError]()
     for later in (caller(), caller(own("openai", secret="sk-new"))):
         with pytest.raises(OwnKeyUnusable) as refused:
-            accounts.check(place, later)
+            accounts.check(place, later, place.model.deployments)
         problems.append(refused.value)
     assert all("openai of o:acme" in problem.sentence for problem in problems)
-    accounts.check(chosen(caller(), ONE), caller())
+    ours = chosen(caller(), ONE)
+    accounts.check(ours, caller(), ours.model.deployments)
+
+
+def test_what_lies_with_the_organisations_key_is_reached_also_by_who_has_one_too() -> None:
+    who = caller(own("openai"), own("openai", ANN))
+    for account in ("o:openai", "m:ann:openai"):
+        place = named(who, ONE, account)
+        accounts.check(place, who, place.model.deployments)
+
+
+@pytest.mark.parametrize("thing", ["files", "batches"])
+def test_no_other_place_is_asked_whatever_keys_say_that_they_serve(thing: str) -> None:
+    """Who answered in its place could name anything there, and it would be sealed for him."""
+    models = {f"openai/{thing}": "x"}
+    evil = replace(own("compatible", ANN, "compatible"), models=models, fallback=True)
+    for who in (caller(evil), caller(own("openai"), evil)):
+        for account in ("p:openai", "o:openai"):
+            if account == "p:openai" and thing == "batches":
+                continue
+            if account == "o:openai" and not who.organisation.own:
+                continue
+            place = named(who, ONE, account, thing)
+            offer = route.offer(place.model, who, KEYS)
+            assert offer.deployments == (place.deployment,)
+            assert offer.unpaid is None
+            accounts.check(place, who, offer.deployments)
+            his = route.by_own(place.model, evil, "x", KEYS)
+            for others in ((his,), (place.deployment, his), ()):
+                with pytest.raises(RuntimeError, match="another place"):
+                    accounts.check(place, who, others)
+
+
+def test_an_id_is_good_at_the_address_where_it_was_told() -> None:
+    """Whoever answered at another one could have named what lies at this one."""
+    who = caller(own("openai"))
+    for account in ("p:openai", "o:openai"):
+        for sealed_as in (account, at(account, "https://evil.test/v1"), f"{at(account)}0"):
+            id = NAMES.seal("files", sealed_as, "theirs-1")
+            assert id is not None
+            with pytest.raises(FileNotFound):
+                accounts.find(Wish("files", "get", id), who, ONE, KEYS)
+        id = NAMES.seal("files", at(account, URL + "/"), "theirs-1")
+        assert id is not None
+        assert accounts.find(Wish("files", "get", id), who, ONE, KEYS).theirs == "theirs-1"
+
+
+def test_files_lie_with_the_platform_for_those_who_have_credits() -> None:
+    create, get = Wish("files", "create"), Wish("files", "get")
+    ours, his = chosen(caller(), ONE), chosen(caller(own("openai")), ONE)
+    for none in (0, -1):
+        with pytest.raises(FileCreditsNeeded):
+            accounts.require_credits(ours, create, none)
+        accounts.require_credits(ours, get, none)
+        accounts.require_credits(his, create, none)
+    accounts.require_credits(ours, create, 1)

@@ -15,15 +15,19 @@ import pytest
 
 from bench.upstream import FakeUpstream
 from control.access import add_organisation
+from control.books.ledger import grant
 from control.books.verify import verify
-from proxy.kept.names import Names
+from proxy.kept.accounts import Place
+from proxy.kept.names import Names, Thing
+from proxy.kept.wish import EXPIRES_MAX_S
 from proxy.reach.http1 import taken_apart
+from proxy.types import Deployment, Model
 from tests.door_stage import DoorStage, door
 from tests.http_stage import Peer, serving
 
 PLATFORM, OWN = "sk-platform-0123456789abcdef", "sk-own-0123456789abcdef"
 BODY_MAX = 65_536
-ACME, BETA = UUID(int=0xACE), UUID(int=0xBE7A)
+ACME, BETA, POOR = UUID(int=0xACE), UUID(int=0xBE7A), UUID(int=0xB00)
 LINES = b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {}}\n' * 3
 CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 DAY: Literal["24h"] = "24h"
@@ -31,7 +35,7 @@ DAY: Literal["24h"] = "24h"
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Two organisations without a credit and one provider that both share."""
+    """Two organisations and one provider that both share."""
 
     stage: DoorStage
     fake: FakeUpstream
@@ -42,16 +46,24 @@ class Scene:
         made = openai.AsyncOpenAI(base_url=f"{self.stage.url}/v1", api_key=key, max_retries=0)
         return await self.clients.enter_async_context(made)
 
-    async def bring(self, organisation: UUID, secret: str = OWN) -> None:
-        """A key of the organisation's own."""
-        url = f"{self.fake.url}/v1"
-        sealed = self.stage.keyfile.seal(f"o:{organisation}:openai", url, secret)
+    async def bring(self, organisation: UUID, url: str = "", **made_up: str) -> None:
+        """A key of the organisation's own; one that says which models it serves is of another kind
+        of provider."""
+        url, kind = url or f"{self.fake.url}/v1", "compatible" if made_up else "openai"
+        sealed = self.stage.keyfile.seal(f"o:{organisation}:{kind}", url, OWN)
         await self.stage.pool.execute(
             "INSERT INTO byok_key (id, organisation, kind, name, adapter, base_url, models, secret,"
-            " last4) VALUES ($1, $2, 'openai', 'mine', 'openai', $3, '{}', $4, 'cdef')",
-            *(uuid4(), organisation, url, sealed),
+            " last4) VALUES ($1, $2, $3, 'mine', $3, $4, $5, $6, 'cdef')",
+            *(uuid4(), organisation, kind, url, made_up, sealed),
         )
         assert await self.stage.drain.publisher.organisation(str(organisation))
+
+    async def sealed(self, thing: Thing, account: str, theirs: str, url: str) -> str:
+        """The id that ACME was told of what lies there."""
+        names = Names(self.stage.keyfile, str(ACME))
+        place = Deployment(0, "m", "", "", url, "m")
+        sealed_as = Place(account, Model("m", 0, 0, 0, (place,), None)).sealed_as
+        return names.seal(thing, sealed_as, theirs) or ""
 
     async def limit(self, unit: str, amount: int) -> None:
         """For ever."""
@@ -85,9 +97,11 @@ async def scene(
     ):
         async with stage.pool.acquire() as conn:
             person = await conn.fetchval("SELECT person FROM membership LIMIT 1")
-            for id, name in ((ACME, "Acme"), (BETA, "Beta")):
+            for id, name in ((ACME, "Acme"), (BETA, "Beta"), (POOR, "Poor")):
                 await add_organisation(conn, id, name, platform=False, parallel=None)
                 await conn.execute("INSERT INTO membership VALUES ($1, $2, 'admin')", id, person)
+                if id != POOR:
+                    await grant(conn, id, 1_000_000, "start", "test")
         await stage.drain.pusher.push_once()
         await stage.add_provider(f"{fake.url}/v1", PLATFORM)
         await stage.add_model("fake/ok", "mock/ok")
@@ -204,7 +218,12 @@ async def test_what_cannot_be_kept_is_refused_with_its_reason(scene: Scene) -> N
     routed = await scene.client(ACME, routes=["/v1/chat/*"])
     with pytest.raises(openai.PermissionDeniedError, match="/v1/files"):
         await routed.files.list()
+    poor = await scene.client(POOR)
+    with pytest.raises(openai.APIStatusError, match="byok add") as unpaid:
+        await poor.files.create(file=("a", b"a"), purpose="batch")
+    assert (unpaid.value.status_code, unpaid.value.code) == (402, "file_credits_needed")
     assert not fake.requests
+    assert [one async for one in poor.files.list()] == []
     await stage.add_provider("http://127.0.0.1:1/v1", PLATFORM, "down")
     await stage.add_model("down/m", provider="down")
     with pytest.raises(openai.BadRequestError, match="down, fake") as unclear:
@@ -233,9 +252,8 @@ async def test_a_file_that_breaks_off_is_no_whole_one(scene: Scene) -> None:
     heads: list[bytes] = []
     async with serving(script) as server:
         base = server.url.removesuffix("/chat")
-        await scene.stage.add_provider(base, PLATFORM, "cut")
-        await scene.stage.add_model("cut/m", provider="cut")
-        id = Names(scene.stage.keyfile, str(ACME)).seal("files", "p:cut", "file-a")
+        await scene.bring(ACME, base)
+        id = await scene.sealed("files", "o:openai", "file-a", base)
         headers = {"authorization": f"Bearer {(await scene.client(ACME)).api_key}"}
         with pytest.raises(httpx2.RemoteProtocolError):
             await scene.stage.http.get(f"/v1/files/{id}/content", headers=headers)
@@ -246,3 +264,62 @@ async def test_a_file_that_breaks_off_is_no_whole_one(scene: Scene) -> None:
     assert [head.decode() for head in heads] == lines
     [broken, unreadable] = await scene.rows()
     assert {row["reason"] for row in (broken, unreadable)} == {"upstream_broken"}
+
+
+async def test_nobody_makes_an_id_of_what_lies_with_another(scene: Scene) -> None:
+    """A key of one's own that says it serves `fake/files` has no part in what is kept there, and
+    what the platform's provider is told of an id is told to whom the mark names."""
+    acme, beta = await scene.client(ACME), await scene.client(BETA)
+    secret = await beta.files.create(file=("secret.txt", b"of Beta"), purpose="user_data")
+    assert secret.expires_at is not None
+    assert secret.expires_at - secret.created_at == EXPIRES_MAX_S
+    account, theirs = Names(scene.stage.keyfile, str(BETA)).open("files", secret.id) or ("", "")
+    assert account.startswith("p:fake@")
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(b"".join(await peer.request()))
+
+    async with serving(script) as server:
+        base = server.url.removesuffix("/chat")
+        await scene.bring(ACME, base, **{"fake/files": "x"})
+        named = {"x-ops-provider": "fake"}
+        made = await acme.files.create(file=("a", b"a"), purpose="evals", extra_headers=named)
+    assert not heads
+    assert (await acme.files.content(made.id)).content == b"a"
+    forged = Names(scene.stage.keyfile, str(ACME)).seal("files", account, theirs) or ""
+    for asked in (acme.files.retrieve, acme.files.content, acme.files.delete):
+        await missing(asked(forged))
+    assert (await beta.files.content(secret.id)).content == b"of Beta"
+    deleted = [one.path for one in scene.fake.requests if one.method == "DELETE"]
+    assert not deleted
+    assert (await acme.files.delete(made.id)).deleted
+
+
+async def test_a_file_that_is_gone_without_a_word_is_deleted(scene: Scene) -> None:
+    """And a member's own key of the same provider takes nothing away of his organisation's."""
+
+    async def script(peer: Peer) -> None:
+        heads.append(b"".join(await peer.request()).partition(b" HTTP")[0])
+        await peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    heads: list[bytes] = []
+    async with serving(script) as server:
+        base = server.url.removesuffix("/chat")
+        await scene.bring(ACME, base)
+        person = await scene.stage.pool.fetchval("SELECT person FROM membership LIMIT 1")
+        sealed = scene.stage.keyfile.seal(f"m:{ACME}:{person}:openai", base, OWN)
+        await scene.stage.pool.execute(
+            "INSERT INTO byok_key (id, organisation, person, kind, name, adapter, base_url, models,"
+            " secret, last4) VALUES ($1, $2, $3, 'openai', 'his', 'openai', $4, '{}', $5, 'cdef')",
+            *(uuid4(), ACME, person, base, sealed),
+        )
+        id = await scene.sealed("files", "o:openai", "file-a", base)
+        assert (await (await scene.client(ACME)).files.delete(id)).model_dump() == {
+            "id": id,
+            "object": "file",
+            "deleted": True,
+        }
+    [head] = heads
+    assert head.startswith(b"DELETE ")
+    assert head.endswith(b"/files/file-a")

@@ -4,8 +4,9 @@ By the caller's own keys where he has any, by the platform's otherwise, as for c
 kept lies in one account, so no other key ever stands in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import NamedTuple
 
 from proxy import route
@@ -13,6 +14,7 @@ from proxy.costs.charge import FREE
 from proxy.errors import (
     BatchKeyNeeded,
     BatchNotFound,
+    FileCreditsNeeded,
     FileNotFound,
     ModelNotAllowed,
     OpsError,
@@ -33,13 +35,22 @@ MISSING: Mapping[Thing, type[OpsError]] = {"files": FileNotFound, "batches": Bat
 
 
 class Place(NamedTuple):
-    account: str  # as ids name it
+    account: str  # whose, and of which provider
     model: Model  # what the caller asks for, to admission and the ledger
     theirs: str = ""  # what the provider calls the thing
 
     @property
     def deployment(self) -> Deployment:
         return self.model.deployments[0]
+
+    @property
+    def is_platform(self) -> bool:
+        return self.deployment.own is None
+
+    @property
+    def sealed_as(self) -> str:
+        """As ids name it: what was told at one address is good at no other."""
+        return f"{self.account}@{_address(self.deployment)}"
 
 
 def find(wish: Wish, caller: Caller, snapshot: Snapshot, keys: KeyFile) -> Place:
@@ -57,7 +68,7 @@ def find(wish: Wish, caller: Caller, snapshot: Snapshot, keys: KeyFile) -> Place
         found = opened and _known(opened[0], caller, snapshot)
         if not opened or not found:
             raise MISSING[thing]
-        account, theirs = opened
+        account, theirs = opened[0].partition("@")[0], opened[1]
     else:
         (account, found), theirs = _chosen(wish, caller, snapshot), ""
     if wish.thing == "batches" and not isinstance(found, OwnKey):
@@ -65,11 +76,20 @@ def find(wish: Wish, caller: Caller, snapshot: Snapshot, keys: KeyFile) -> Place
     return Place(account, _model(wish.thing, found, keys), theirs)
 
 
-def check(place: Place, caller: Caller) -> None:
-    """After admission, which knows the newest: a key may have gone or changed meanwhile."""
+def check(place: Place, caller: Caller, admitted: Sequence[Deployment]) -> None:
+    """After admission, which knows the newest: a key may have gone or changed meanwhile. Whoever
+    else were asked could make ids of what lies there."""
+    if tuple(admitted) != (place.deployment,):
+        raise RuntimeError(f"{place.account} was admitted to another place")
     own = place.deployment.own
-    if own is not None and own not in _own(caller).values():
+    if own is not None and own not in _own(caller, True).values():
         raise OwnKeyUnusable(name=own.name, why="it was changed or removed this moment")
+
+
+def require_credits(place: Place, wish: Wish, left_ucr: int) -> None:
+    """The platform pays for what lies there."""
+    if place.is_platform and wish.verb == "create" and left_ucr <= 0:
+        raise FileCreditsNeeded
 
 
 def _chosen(wish: Wish, caller: Caller, snapshot: Snapshot) -> tuple[str, OwnKey | Deployment]:
@@ -121,9 +141,17 @@ def _of_model(
     raise ProviderUnclear(why=f"the provider of {model.id} keeps nothing")
 
 
-def _known(account: str, caller: Caller, snapshot: Snapshot) -> OwnKey | Deployment | None:
+def _known(sealed_as: str, caller: Caller, snapshot: Snapshot) -> OwnKey | Deployment | None:
+    """Where it is still at the address at which the id was told."""
+    account, _, address = sealed_as.partition("@")
     whose, _, name = account.partition(":")
-    return _platform(snapshot).get(name) if whose == PLATFORM else _own(caller, True).get(account)
+    every = _own(caller, True)
+    found = _platform(snapshot).get(name) if whose == PLATFORM else every.get(account)
+    return found if found is not None and _address(found) == address else None
+
+
+def _address(one: OwnKey | Deployment) -> str:
+    return blake2b(one.base_url.rstrip("/").encode(), digest_size=16).hexdigest()
 
 
 def _own(caller: Caller, every: bool = False) -> dict[str, OwnKey]:
@@ -156,9 +184,10 @@ def _stores(adapter: str) -> bool:
 
 
 def _model(thing: Thing, found: OwnKey | Deployment, keys: KeyFile) -> Model:
-    """Under this name lists of models allow it and the ledger has it; it takes no tokens."""
+    """Under this name lists of models allow it and the ledger has it; it takes no tokens, and no
+    key that says it serves a model of that name does."""
     provider = found.kind if isinstance(found, OwnKey) else found.provider
-    model = Model(f"{provider}/{thing}", 0, 0, 0, (), FREE)
+    model = Model(f"{provider}/{thing}", 0, 0, 0, (), FREE, byok=False)
     if isinstance(found, OwnKey):
         place = route.by_own(model, found, thing, keys)
     else:

@@ -8,10 +8,12 @@ from functools import partial
 
 from proxy import answers
 from proxy.answers import Exchange
-from proxy.errors import OpsError
+from proxy.errors import OpsError, UpstreamTimeout
+from proxy.kept import accounts
 from proxy.kept.told import Told
 from proxy.reach.incoming import Waits
 from proxy.relay import Room
+from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.types import Call, Deployment, Outcome, Ticket
 from proxy.upstream import Reply
@@ -20,6 +22,20 @@ Ask = Callable[[Call, Sequence[Deployment], Outcome], Awaitable[Reply]]
 FREE = "free", True  # costs nothing, and yet counts as a call
 BYTES = b"application/octet-stream"  # whatever it is: nobody's browser is to run it
 PLAIN = (b"x-content-type-options", b"nosniff")
+
+
+async def asked(told: Told, call: Call, ticket: Ticket, outcome: Outcome, ask: Ask) -> Reply:
+    """Of the place that was found and of no other."""
+    accounts.check(told.place, ticket.caller, ticket.deployments)
+    accounts.require_credits(told.place, told.wish, ticket.left_ucr)
+    places = (told.place.deployment,)
+    if told.looked_at:
+        reply = await ask(replace(call, method=b"GET", target=told.looked_at), places, outcome)
+        try:
+            told.look(await reply.whole())
+        finally:
+            reply.answer.close()
+    return await ask(call, places, outcome)
 
 
 async def kept(
@@ -41,14 +57,14 @@ async def kept(
         return
     body = await reply.whole()
     if told.wish.verb == "list":
-        answer = await _listed(told, body, call, ticket, outcome, ask)
+        answer = await _listed(told, body, call, outcome, ask, reply.settings)
     else:
         answer = told.answer(body)
         if told.spent_as:
             _book(told.spent_as, reply, body, call, ticket, settler)
     outcome.reason, outcome.counts = FREE
     headers = _typed(headers, answers.JSON[1]) + answers.cost_headers(ticket, 0)
-    await exchange.answer(reply.answer.status, headers, answer)
+    await exchange.answer(200, headers, answer)
 
 
 def _typed(headers: answers.Headers, media_type: bytes) -> answers.Headers:
@@ -57,15 +73,22 @@ def _typed(headers: answers.Headers, media_type: bytes) -> answers.Headers:
 
 
 async def _listed(
-    told: Told, body: bytes, call: Call, ticket: Ticket, outcome: Outcome, ask: Ask
+    told: Told, body: bytes, call: Call, outcome: Outcome, ask: Ask, settings: Settings
 ) -> bytes:
-    """Others' things lie in the same account: pages are read until there are enough."""
-    while target := told.page(body):
-        reply = await ask(replace(call, target=target), ticket.deployments, outcome)
-        try:
-            body = await reply.whole()
-        finally:
-            reply.answer.close()
+    """Others' things lie in the same account: pages are read until there are enough, all together
+    within the size and the time of one answer."""
+    size, places = len(body), (told.place.deployment,)
+    try:
+        async with asyncio.timeout(settings.total_timeout_ms / 1000):
+            while target := told.page(body):
+                reply = await ask(replace(call, target=target), places, outcome)
+                try:
+                    body = await reply.whole(size)
+                finally:
+                    reply.answer.close()
+                size += len(body)
+    except TimeoutError:
+        raise UpstreamTimeout(model=told.place.model.id, phase="all pages of the list") from None
     return told.listed()
 
 

@@ -16,7 +16,7 @@ Thing = Literal["files", "batches"]
 ID_MAX = 1_000  # characters of an id of ours
 PREFIXES: Mapping[Thing, str] = {"files": "file-", "batches": "batch_"}
 LABEL = "opscenter"  # what a batch is marked with, in its metadata
-_theirs = re.compile(r"[A-Za-z0-9._:-]{1,200}").fullmatch
+_theirs = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:-]{1,200}").fullmatch  # no step of a path
 _letters = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 
 

@@ -4,6 +4,7 @@ our mark, and of a list what this organisation has left there. Pure.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,10 +13,11 @@ from proxy.errors import ListTooLong, OpsError, UpstreamBroken, UpstreamRefused
 from proxy.ids import derived_id
 from proxy.kept.accounts import MISSING, Place
 from proxy.kept.names import LABEL, Names
-from proxy.kept.wish import LIST_MAX, Wish, call_of, target_of
+from proxy.kept.wish import LIST_MAX, Wish, call_of, expiring, target_of
 from proxy.types import Call
 
 PAGES_MAX = 20  # of a provider's list, that one list of ours reads
+ITEMS_MAX = 500_000  # values of all pages together: a small one takes many times its bytes
 OVER = frozenset({"completed", "failed", "expired", "cancelled"})
 #: Older ones are not booked any more: the ledger has places for the months that it has seen.
 BOOKED_WITHIN_S = 27 * 86_400
@@ -31,21 +33,47 @@ class Told:
         self._names = names
         self._say: Callable[[Row], Row] = self._file if wish.thing == "files" else self._batch
         self._found: list[Row] = []
-        self._pages = 0
+        self._pages = self._items = 0
         self.spent_as = ""  # the id under which the ledger has what a batch has used
 
     def call(self, rid: str, path: str, client: str, headers: Mapping[bytes, bytes]) -> Call:
-        return call_of(self.wish, self.place.theirs, self._names, rid, path, client, headers)
+        wish = self.wish
+        if self.place.is_platform and wish.verb == "create":
+            wish = replace(wish, parts=expiring(wish.parts))
+        return call_of(wish, self.place.theirs, self._names, rid, path, client, headers)
+
+    @property
+    def looked_at(self) -> str:
+        """What is asked for before a file of the platform's key is fetched or deleted: an id may
+        name another's there, where a key is changed or a provider gives ids anew."""
+        if not self.place.is_platform or self.wish.verb not in ("content", "delete"):
+            return ""
+        return target_of(replace(self.wish, verb="get"), self.place.theirs)
+
+    def look(self, body: bytes) -> None:
+        """Raises where our mark for this organisation does not stand on it."""
+        self._require_ours(self._object(body))
 
     def answer(self, body: bytes) -> bytes:
         """Of one thing."""
+        if self.wish.verb == "delete" and not body:
+            id = self._sealed(self.place.theirs)
+            return orjson.dumps({"id": id, "object": "file", "deleted": True})
         row = self._object(body)
-        if self.wish.thing == "batches" and row.get("status") in OVER:
-            self.spent_as = self._booked(row)
-        return orjson.dumps(self._say(row))
+        if self.place.is_platform and self.wish.verb != "delete":
+            self._require_ours(row)
+        if self.wish.thing == "batches":
+            status = row.get("status", "")
+            if not isinstance(status, str):
+                raise self._broken()
+            self.spent_as = self._booked(row) if status in OVER else ""
+        return self._written(self._say(row))
 
     def page(self, body: bytes) -> str:
         """Takes a page of a list; where to go on, "" at its end."""
+        self._items += sum(map(body.count, (b"{", b"[", b",")))
+        if self._items > ITEMS_MAX:
+            raise self._broken(f"the list has more than {ITEMS_MAX} values")
         page, self._pages = self._object(body), self._pages + 1
         rows = page.get("data")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -59,7 +87,7 @@ class Told:
                 raise ListTooLong(limit=PAGES_MAX * LIST_MAX[self.wish.thing])
             return ""
         last = rows[-1].get("id")
-        if self._names.seal(self.wish.thing, self.place.account, last) is None:
+        if self._names.seal(self.wish.thing, self.place.sealed_as, last) is None:
             raise self._broken()
         return target_of(self.wish, last)
 
@@ -68,7 +96,7 @@ class Told:
         ends = [rows[at]["id"] if rows else None for at in (0, -1)]
         more = self._more or len(self._found) > wanted
         names = {"first_id": ends[0], "last_id": ends[1], "has_more": more}
-        return orjson.dumps({"object": "list", "data": rows, **names})
+        return self._written({"object": "list", "data": rows, **names})
 
     def refusal(self, problem: OpsError) -> OpsError:
         """What has gone there is no longer here; and no id of the provider's is told."""
@@ -76,14 +104,22 @@ class Told:
         if not isinstance(problem, UpstreamRefused):
             return problem
         if place.theirs and problem.status == 404:
-            missing = MISSING["files" if wish.verb == "create" else wish.thing]()
-            missing.counts = True
-            return missing
+            return self._missing()
         if place.theirs:
             ours = wish.id or str(wish.fields.get("input_file_id") or wish.fields.get("after"))
             message = str(problem.detail["message"]).replace(place.theirs, ours)
             problem.detail = {**problem.detail, "message": message}
         return problem
+
+    def _missing(self) -> OpsError:
+        missing = MISSING["files" if self.wish.verb == "create" else self.wish.thing]()
+        missing.counts = True
+        return missing
+
+    def _require_ours(self, row: Row) -> None:
+        if not self._is_ours(row):
+            lost = self.wish.verb == "create"
+            raise self._broken("it does not keep the names of files") if lost else self._missing()
 
     def _is_ours(self, row: Row) -> bool:
         if self.wish.thing == "files":
@@ -98,7 +134,7 @@ class Told:
         return told
 
     def _batch(self, row: Row) -> Row:
-        id = self._names.seal("batches", self.place.account, row.get("id"))
+        id = self._names.seal("batches", self.place.sealed_as, row.get("id"))
         if id is None:
             raise self._broken()
         told = {**row, "id": id}
@@ -110,7 +146,7 @@ class Told:
         return told
 
     def _sealed(self, theirs: object) -> str:
-        id = self._names.seal("files", self.place.account, theirs)
+        id = self._names.seal("files", self.place.sealed_as, theirs)
         if id is None:
             raise self._broken()
         return id
@@ -132,6 +168,11 @@ class Told:
             raise self._broken()
         return row
 
-    def _broken(self) -> UpstreamBroken:
-        why = "the answer is not what it should be"
+    def _written(self, row: Row) -> bytes:
+        try:
+            return orjson.dumps(row)
+        except orjson.JSONEncodeError:  # it may be read from deeper than it can be written
+            raise self._broken() from None
+
+    def _broken(self, why: str = "the answer is not what it should be") -> UpstreamBroken:
         return UpstreamBroken(model=self.place.model.id, why=why)

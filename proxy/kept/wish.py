@@ -14,7 +14,7 @@ from proxy.errors import FieldInvalid, FieldMissing, MethodNotAllowed, RouteNotF
 from proxy.forms import Part
 from proxy.frozen import frozen
 from proxy.kept.names import LABEL, Names, Thing
-from proxy.served import BY_PATH, Served
+from proxy.served import BASES, BY_PATH, Served
 from proxy.settings import Settings
 from proxy.types import Call
 
@@ -22,13 +22,16 @@ Verb = Literal["list", "create", "get", "content", "delete", "cancel"]
 
 FILENAME_MAX = 200  # bytes
 PURPOSE_MAX = 64  # characters
+SECONDS_DIGITS_MAX = 12
 METADATA_MAX = 15  # pairs of a batch: providers take 16, and one is ours
 QUERY_FIELDS_MAX = 16
 LIST_MAX: Mapping[Thing, int] = {"files": 1_000, "batches": 100}  # of one list, and of one page
 LISTED: Mapping[Thing, int] = {"files": 100, "batches": 20}  # where nobody says how many
+EXPIRES_MAX_S = 30 * 86_400  # of a file that lies with the platform's key, also where nobody says
 QUERIED = frozenset({"limit", "after", "order", "purpose", "model"})
 #: What a file and a batch are made of: anything else could name a file in a way that is not read.
-OF_FILE = ("purpose", "file", "model", "expires_after[anchor]", "expires_after[seconds]")
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+OF_FILE = ("purpose", "file", "model", ANCHOR, SECONDS)
 OF_BATCH = ("input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after")
 VERBS: Mapping[tuple[str, bytes], Verb] = {
     ("/files", b"GET"): "list",
@@ -83,7 +86,8 @@ def read(
 
 
 def _verb(served: Served, method: bytes, path: str) -> tuple[Verb, str]:
-    id, slash, tail = path.rpartition(served.path)[2].partition("/")
+    begin = next(one for base in BASES if path.startswith(one := base + served.path))
+    id, slash, tail = path.removeprefix(begin).partition("/")
     if not served.path.endswith("/"):
         shape = served.path
     elif id and bool(slash) == bool(tail):
@@ -132,8 +136,11 @@ def _upload(body: bytes, content_type: bytes) -> tuple[list[Part], str]:
     files = [part for part in parts if part.filename is not None]
     if [part.name for part in files] != ["file"]:
         raise FieldMissing("file", name="file")
-    if len(files[0].filename or b"") > FILENAME_MAX:
+    filename = files[0].filename or b""
+    if len(filename) > FILENAME_MAX:
         raise FieldInvalid("file", name="file", why=f"its name is over {FILENAME_MAX} bytes")
+    if b"/" in filename or b"\\" in filename:  # many keep what follows alone: without our mark
+        raise FieldInvalid("file", name="file", why="its name is a path")
     return [part for part in parts if part.name != "model"], texts.get("model", "")
 
 
@@ -195,6 +202,20 @@ def call_of(
         method=b"POST" if wish.verb in ("create", "cancel") else method,
         target=target_of(wish, theirs),
     )
+
+
+def expiring(parts: Sequence[Part]) -> list[Part]:
+    """So that nobody's files lie for ever with a key that others pay for."""
+    anchor, seconds = b"created_at", b"%d" % EXPIRES_MAX_S
+    given = {part.name: part.value for part in parts}
+    if given.get(ANCHOR, anchor) != anchor:
+        raise FieldInvalid(ANCHOR, name=ANCHOR, why="it takes created_at")
+    asked = given.get(SECONDS, seconds)
+    if not asked.isdigit() or len(asked) > SECONDS_DIGITS_MAX:
+        raise FieldInvalid(SECONDS, name=SECONDS, why="it takes a whole number of seconds")
+    least = b"%d" % min(int(asked), EXPIRES_MAX_S)
+    others = [part for part in parts if part.name not in (ANCHOR, SECONDS)]
+    return [Part(ANCHOR, anchor), Part(SECONDS, least), *others]
 
 
 def target_of(wish: Wish, theirs: str) -> str:
