@@ -327,15 +327,18 @@ def test_a_page_that_is_none_is_the_providers_fault(body: bytes) -> None:
         listing().page(body)
 
 
-def test_a_list_has_so_many_values_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_has_so_many_values_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over all of its pages, and before they are read."""
     monkeypatch.setattr(told, "ITEMS_MAX", 15)
     found = listing()
     assert found.page(page("x", more=True))
     with pytest.raises(UpstreamBroken, match="15 values"):
         found.page(page("x", "y", "z"))
-    with pytest.raises(UpstreamBroken, match="15 values"):
-        listing().page(b'{"data":[' + b"[]," * 20)
+    for crowded in (b'{"data":[' + b"[]," * 20, b'{"id":"a","x":[' + b"{}," * 20):
+        with pytest.raises(UpstreamBroken, match="15 values"):
+            listing().page(crowded)
+        with pytest.raises(UpstreamBroken, match="15 values"):
+            Told(Wish("batches", "get", "x"), MINE, NAMES).answer(crowded)
 
 
 DEEP = b"[" * 400 + b"]" * 400

@@ -17,7 +17,7 @@ from proxy.kept.wish import LIST_MAX, Wish, call_of, expiring, target_of
 from proxy.types import Call
 
 PAGES_MAX = 20  # of a provider's list, that one list of ours reads
-ITEMS_MAX = 500_000  # values of all pages together: a small one takes many times its bytes
+ITEMS_MAX = 500_000  # values of an answer, with all pages: a small one takes many times its bytes
 OVER = frozenset({"completed", "failed", "expired", "cancelled"})
 #: Older ones are not booked any more: the ledger has places for the months that it has seen.
 BOOKED_WITHIN_S = 27 * 86_400
@@ -71,9 +71,6 @@ class Told:
 
     def page(self, body: bytes) -> str:
         """Takes a page of a list; where to go on, "" at its end."""
-        self._items += sum(map(body.count, (b"{", b"[", b",")))
-        if self._items > ITEMS_MAX:
-            raise self._broken(f"the list has more than {ITEMS_MAX} values")
         page, self._pages = self._object(body), self._pages + 1
         rows = page.get("data")
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -160,6 +157,9 @@ class Told:
         return derived_id(created * 1_000, whose)
 
     def _object(self, body: bytes) -> Row:
+        self._items += sum(map(body.count, (b"{", b"[", b",")))
+        if self._items > ITEMS_MAX:
+            raise self._broken(f"it has more than {ITEMS_MAX} values")
         try:
             row = orjson.loads(body)
         except orjson.JSONDecodeError:
