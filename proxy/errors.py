@@ -403,6 +403,12 @@ class PriceUnknown(CallerError):
     code = "price_unknown"
 
 
+class ToolUnpriced(PriceUnknown):
+    """A tool that the provider of `{model}` runs is charged by `{unit}`, of which this model has no
+    price. An administrator sets one with `opscenter models price {model} {unit}=DOLLARS ...`, in
+    dollars per million and beside the model's other classes; or leave the tool out."""
+
+
 class ServiceUnpriced(PriceUnknown):
     """{what} asks the provider of `{model}` for something that has no price here, so it cannot be
     charged exactly. Leave it out, or bring a key of your own with `opscenter byok add`."""

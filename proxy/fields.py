@@ -22,6 +22,16 @@ ELSEWHERE = frozenset(
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "best_of"),
     }
 )
+#: Other names for the number of images.
+IMAGES = frozenset(
+    {
+        *("batch_size", "num_images", "num_outputs", "num_images_per_prompt", "num_samples"),
+        *("num_return_sequences", "number_of_images", "sample_count", "sampleCount"),
+    }
+)
+LATER = "deferred"  # an answer that is fetched when it is done
+#: Of these 1 asks for nothing more.
+COUNTS = IMAGES | {"best_of", "candidate_count", "candidateCount"}
 #: Other names for the sound of a transcription, which would be read where it is not measured.
 SOUNDS = ("url", "file_url", "file_id")
 #: What is read here and by `proxy.costs.units`, in any dialect, and on which a hold depends.
@@ -30,7 +40,7 @@ READ = frozenset(
         *("model", "messages", "n", "best_of", "stream", "stream_options", "user", "metadata"),
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_cost", "max_tool_calls"),
         *("prompt", "input", "query", "documents", "quality", "size", "background"),
-        *("stream_format", *ELSEWHERE, "file", *SOUNDS),
+        *("stream_format", *ELSEWHERE, "file", *SOUNDS, *IMAGES, LATER, "width", "height"),
         *beyond.NAMES,
     }
 )
@@ -107,12 +117,10 @@ def count_tokens(fields: Fields) -> Asked:
 
 
 def responses(fields: Fields) -> Asked:
-    """Refused is what would go on, and be charged to us, after its answer."""
     if fields.get("background"):
-        why = "an answer that is fetched later cannot be charged here; leave it out"
-        raise FieldInvalid("background", name="background", why=why)
-    if fields.get("prompt") is None and fields.get("previous_response_id") is None:
-        _present(fields, "input")
+        raise _later("background")
+    if fields.get("input") is None and all(fields.get(name) is None for name in BEFORE):
+        raise FieldMissing("input", name="input")
     most = whole(fields, "max_output_tokens", 1, OUTPUT_MAX)
     _by_no_other_name(fields, _OF_RESPONSES)
     return Asked(_stream(fields), True, most, _end_user(fields))
@@ -131,7 +139,15 @@ def completions(fields: Fields) -> Asked:
     )
 
 
-_OF_CHAT = ELSEWHERE - {"max_tokens", "max_completion_tokens"}
+def _later(name: str) -> FieldInvalid:
+    """Refused is what would go on, and be charged to us, after its answer."""
+    why = "an answer that is fetched later cannot be charged here; leave it out"
+    return FieldInvalid(name, name=name, why=why)
+
+
+#: What Responses may go on from, without a word of the client's.
+BEFORE = ("prompt", "previous_response_id", "conversation")
+_OF_CHAT = (ELSEWHERE - {"max_tokens", "max_completion_tokens"}) | {LATER}
 _OF_MESSAGES = ELSEWHERE - {"max_tokens"}
 _OF_RESPONSES = ELSEWHERE - {"max_output_tokens"}
 _OF_COMPLETIONS = ELSEWHERE - {"max_tokens", "best_of"}
@@ -141,7 +157,11 @@ def _by_no_other_name(fields: Fields, names: frozenset[str]) -> None:
     if names.isdisjoint(fields):
         return
     for name in names.intersection(fields):
-        if fields[name] is not None:
+        value = fields[name]
+        if name == LATER:
+            if value:
+                raise _later(name)
+        elif value is not None and not (name in COUNTS and type(value) is int and value == 1):
             why = "a setting of this dialect does the same; name that one"
             raise FieldInvalid(name, name=name, why=why)
 
@@ -185,6 +205,7 @@ def speech(fields: Fields) -> Asked:
 
 def images(fields: Fields) -> Asked:
     _present(fields, "prompt")
+    _by_no_other_name(fields, IMAGES)
     return Asked(_stream(fields), True, None, _end_user(fields), choices_of(fields))
 
 

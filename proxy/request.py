@@ -27,7 +27,7 @@ from proxy.settings import Settings
 from proxy.types import Call
 
 NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
-BETAS_MAX = 500  # characters of the features on trial that a client names
+BETAS_MAX = 2_000  # characters of the features on trial that a client names
 _job_id = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
 _amount = re.compile(rb"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?").fullmatch
 CREDITS = "it takes credits with at most 6 decimals, such as 12.5"
@@ -48,6 +48,8 @@ def read(
     fields = forms.texts(parts) if served.form else read_object(body, settings)
     check_spelling(fields)
     model = model_of(fields)
+    if "models" in fields and fields["models"] == [model]:
+        del fields["models"]  # a router's, of others to fall back to: there is none
     stream, usage_wanted, output_max, end_user, choices = served.read(fields)
     return Call(
         rid=rid,

@@ -10,7 +10,8 @@ from proxy import forms
 from proxy.costs import billed
 from proxy.costs.hold import hold_of, output_max
 from proxy.costs.pricing import cost_ucr
-from proxy.errors import FieldInvalid
+from proxy.costs.units import units_max
+from proxy.errors import FieldInvalid, FieldMissing
 from proxy.request import read
 from proxy.served import SERVED
 from proxy.stream.ways import way_of
@@ -149,11 +150,12 @@ def test_images_sold_by_tokens_cost_what_is_told_or_else_what_is_held() -> None:
         (wave(60), 60),
         (wave(60, told=1 << 31), 60),  # its two words differ: the slower one
         (wave(60, rate=1 << 31, told=4_000), 120),
-        (wave(60, rate=1 << 31, told=1 << 31), 30),  # none is that fast: as sound usually is
-        (wave(60, told=0), 30),
-        (wave(60, block=0), 30),
-        (b"\xff" * 480_000, 30),
-        (b"RIFF" + b"\xff" * 479_996, 30),
+        (wave(60, rate=1 << 31, told=1 << 31), 240),  # none is that fast: as slow as sound can be
+        (wave(60, told=0), 240),
+        (wave(60, block=0), 240),
+        (b"\xff" * 480_000, 240),
+        (b"RIFF" + b"\xff" * 479_996, 240),
+        (b"OggS" + b"\1" * 119_996, 60),
         (b"", 0),
     ],
 )
@@ -268,6 +270,63 @@ def test_a_maximum_goes_by_one_name(dialect: str, name: str) -> None:
     asked(dialect, **{**said, name: None})
     with pytest.raises(FieldInvalid):
         asked(dialect, **{**said, name: 9})
+
+
+@pytest.mark.parametrize("name", ["best_of", "candidate_count", "num_return_sequences"])
+def test_one_answer_is_what_is_held_by_any_name(name: str) -> None:
+    said: dict[str, Any] = {"messages": [{}], "n": 2}
+    assert asked("chat", **{**said, name: 1}).choices == 2
+    for value in (True, 1.0, "1", 0, 2):
+        with pytest.raises(FieldInvalid):
+            asked("chat", **{**said, name: value})
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_images", "num_outputs", "sampleCount"])
+def test_the_number_of_images_goes_by_one_name(name: str) -> None:
+    said: dict[str, Any] = {"prompt": "x", "n": 3}
+    asked("images", **{**said, name: 1})
+    with pytest.raises(FieldInvalid, match=name):
+        asked("images", **{**said, name: 4})
+
+
+def test_sides_of_an_image_are_its_size() -> None:
+    call = asked("images", prompt="x", n=2, width=1_792, height=1_440)
+    assert units_max(call, priced(images=1)) == {"images/1792x1440": 2}
+    odd = asked("images", prompt="x", width="1792", height=-1)
+    assert units_max(odd, priced(images=1)) == {"images": 1}
+
+
+def test_a_search_is_charged_as_it_was_held() -> None:
+    wide = {"search_context_size": "high"}
+    call = asked("chat", messages=[{}], web_search_options=wide)
+    price = priced(input=1, output=1, web_searches=1)
+    found = whole(call, price, {"choices": [], "usage": {"prompt_tokens": 7}})
+    assert found.tokens["web_searches/high"] == 1
+    assert units_max(call, price) == {"web_searches/high": 1}
+
+
+@pytest.mark.parametrize(("dialect", "name"), [("chat", "deferred"), ("responses", "background")])
+def test_an_answer_that_is_fetched_later_is_refused(dialect: str, name: str) -> None:
+    """Nobody would charge for it."""
+    said: dict[str, Any] = {"messages": [{}], "input": "x"}
+    asked(dialect, **{**said, name: False})
+    with pytest.raises(FieldInvalid, match=name):
+        asked(dialect, **{**said, name: True})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"input": []}, {"conversation": "conv_1"}, {"prompt": {"id": "pmpt_1"}}]
+)
+def test_a_provider_may_have_all_that_is_to_be_answered(fields: dict[str, Any]) -> None:
+    asked("responses", **fields)
+    with pytest.raises(FieldMissing):
+        asked("responses", conversation=None)
+
+
+def test_to_fall_back_to_the_same_model_is_none() -> None:
+    """It is not sent on, as the name is ours and could be another model's there."""
+    assert "models" not in asked("chat", messages=[{}], models=["m"]).fields
+    assert "models" in asked("chat", messages=[{}], models=["m", "n"]).fields
 
 
 MODEL = Model("m", 1_000, 200, 0, (), None)

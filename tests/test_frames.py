@@ -22,7 +22,7 @@ from proxy.upstream import Reply
 PRICE = Price(1, {"input": 1, "output": 1}, 1_000_000)
 PLACE = Deployment(1, "m", "p", "anthropic", "http://127.0.0.1:1", "m")
 WIRES: dict[str, Any] = {"messages": AnthropicWire(), "responses": ResponsesWire()}
-OWNERS = {"messages": "anthropic", "responses": "openai"}
+OWNERS = {"messages": "anthropic", "responses": "openai", "chat": "openai"}
 DIALECTS = pytest.mark.parametrize("dialect", ["messages", "responses"])
 
 
@@ -118,3 +118,29 @@ def test_a_cut_ends_what_is_open(dialect: str) -> None:
     else:
         assert last[-1]["type"] == "response.incomplete"
         assert last[-1]["response"]["id"].startswith("resp_")
+
+
+DEEP = b"[" * 400 + b"]" * 400
+
+
+@pytest.mark.parametrize(
+    ("dialect", "frame", "last"),
+    [
+        ("chat", b'{"id":%b,"choices":[{"delta":{"content":"x"}}]}', b'"finish_reason":"length"'),
+        (
+            "messages",
+            b'{"type":"content_block_start","index":%b,"content_block":{}}',
+            b"message_stop",
+        ),
+        (
+            "responses",
+            b'{"type":"response.output_item.added","response":{"id":%b}}',
+            b"response.incomplete",
+        ),
+    ],
+)
+def test_a_cut_is_told_however_deep_a_frame_was(dialect: str, frame: bytes, last: bytes) -> None:
+    """Deeper than what can be written anew."""
+    passing, _ = way(dialect)
+    passing.take(b"data: " + frame % DEEP + b"\n\n")
+    assert last in passing.last()

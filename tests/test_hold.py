@@ -186,7 +186,6 @@ def test_features_on_trial_may_let_a_model_take_and_give_more() -> None:
         ("responses", tools("web_search_preview"), 10),
         ("chat", {"tools": [{"type": "web_search", "max_uses": 3}]}, 10),
         ("chat", {"web_search_options": {}}, 1),
-        ("chat", {"web_search_options": {"search_context_size": "low"}}, 1),
         ("chat", {"web_search_options": None}, 0),
         ("chat", {"tools": [{"type": "function", "function": {"name": "web_search"}}]}, 0),
         ("chat", {"tools": "web_search"}, 0),
@@ -207,6 +206,18 @@ def test_searches_are_held_and_need_a_price(
             units_max(asked, PRICE)
 
 
+@pytest.mark.parametrize("size", ["low", "medium", "high"])
+def test_a_search_may_be_priced_by_how_much_it_reads(size: str) -> None:
+    asked = call("chat", web_search_options={"search_context_size": size})
+    plain = Price(1, {**PRICE.rates, "web_searches": MILLION}, MILLION)
+    assert units_max(asked, plain) == {f"web_searches/{size}": 1}
+    odd = call("chat", web_search_options={"search_context_size": [size]})
+    assert units_max(odd, plain) == {"web_searches": 1}
+    with pytest.raises(PriceUnknown) as refused:
+        units_max(asked, PRICE)
+    assert "opscenter models price m web_searches=DOLLARS" in str(refused.value)
+
+
 def test_images_that_a_tool_makes_are_held() -> None:
     asked = call("responses", **tools("image_generation"), max_tool_calls=4)
     has = Price(1, {**PRICE.rates, "images": MILLION}, MILLION)
@@ -220,6 +231,8 @@ def test_images_that_a_tool_makes_are_held() -> None:
     [
         *({"type": one} for one in ("local_shell", "apply_patch", "tool_search", "custom")),
         *({"type": one} for one in ("computer", "computer_use_preview", "mcp", "mcp_toolset")),
+        {"type": "browser_toolset_20260801"},
+        {"type": "computer_toolset_20260801"},
         *({"type": one + "_20250124"} for one in ("bash", "text_editor", "computer", "memory")),
         {"type": "tool_search_tool_regex_20251119"},
         {"type": "web_fetch_20250910"},
@@ -236,7 +249,7 @@ def test_tools_that_the_client_runs_or_that_cost_tokens_alone_need_no_price(
 @pytest.mark.parametrize(
     "tool",
     [
-        {"type": "shell"},
+        {"type": "shell"},  # some providers run it where nothing else is said
         {"type": "shell", "environment": {"type": "container_auto"}},
         {"type": "programmatic_tool_calling"},
         {"type": "openrouter:web_search"},
@@ -252,6 +265,97 @@ def test_a_tool_that_nobody_here_knows_has_no_price(tool: dict[str, Any]) -> Non
     assert (refused.value.param, refused.value.code) == ("tools", "price_unknown")
     assert units_max(asked, Price(1, PRICE.rates, 0)) == {}
     assert input_max(asked, MODEL) == CONTEXT
+
+
+# Among the turns ----------------------------------------------------------------------------
+
+HOSTED = ("web_search", "code_interpreter", "image_generation", "file_search", "advisor_20260301")
+
+
+def among(dialect: str, tool: Any, by: str) -> Call:
+    """The tool is named by one of the turns."""
+    defined = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool}}
+    if by == "messages":
+        return call(dialect, messages=[TURN, {"role": "system", "content": [defined]}])
+    if by == "compaction":
+        part = {"type": by, "tool_changes": [defined]}
+        return call(dialect, messages=[{"role": "assistant", "content": [part]}, TURN])
+    return call(dialect, input=[TURN, {"type": by, "tools": [tool]}])
+
+
+BY = [
+    ("responses", "additional_tools"),
+    ("responses", "tool_search_output"),
+    ("messages", "messages"),
+    ("messages", "compaction"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "by"), BY)
+@pytest.mark.parametrize("kind", HOSTED)
+def test_a_tool_that_runs_there_needs_a_price_wherever_it_is_named(
+    dialect: str, by: str, kind: str
+) -> None:
+    asked = among(dialect, {"type": kind}, by)
+    with pytest.raises(PriceUnknown) as refused:
+        hold_of(asked, MODEL, PRICE, SETTINGS)
+    assert refused.value.param == "tools"
+    assert input_max(asked, MODEL) == CONTEXT
+    inner = among(dialect, {"type": "namespace", "tools": [{"type": kind}]}, by)
+    with pytest.raises(PriceUnknown):
+        hold_of(inner, MODEL, PRICE, SETTINGS)
+    hold_of(asked, MODEL, Price(1, PRICE.rates, 0), SETTINGS)  # by a key of one's own
+
+
+@pytest.mark.parametrize(("dialect", "by"), BY[:3])
+def test_it_is_held_as_often_as_it_may_run(dialect: str, by: str) -> None:
+    has = Price(1, {**PRICE.rates, "web_searches": MILLION}, MILLION)
+    assert units_max(among(dialect, {"type": "web_search"}, by), has) == {"web_searches": 10}
+
+
+@pytest.mark.parametrize("by", ["additional_tools", "tool_search_output"])
+def test_functions_among_the_turns_need_no_price(by: str) -> None:
+    asked, wide = among("responses", FUNCTION, by), replace(MODEL, context_max=100_000)
+    assert units_max(asked, PRICE) == {}
+    assert input_max(asked, wide) == len(asked.body) + TOOLS_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields"),
+    [
+        ("messages", {"thread": {"type": "continue", "previous_message_id": "msg_1"}}),
+        ("responses", {"input": [TURN, {"id": "msg_1"}]}),
+        ("responses", {"input": [TURN, {"type": "message", "id": "msg_1"}]}),
+        ("responses", {"input": [{"type": "image_generation_call", "id": "ig_1"}]}),
+        ("responses", {"input": [{"type": "file_search_call", "id": "fs_1", "queries": []}]}),
+        ("responses", {"input": [{"type": ["message"], "content": "x", "role": "user"}]}),
+        ("responses", {"messages": [TURN], "input": [{"role": "user", "content": [PICTURE]}]}),
+        ("responses", {"messages": [{"role": "user", "content": [PICTURE]}]}),
+    ],
+)
+def test_what_is_not_all_there_may_fill_the_context(dialect: str, fields: dict[str, Any]) -> None:
+    assert input_max(call(dialect, **fields), MODEL) == CONTEXT
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": []},
+        {"id": "msg_1", "role": "user", "content": "x"},
+        {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+        {"type": "reasoning", "id": "rs_1", "encrypted_content": "x", "summary": []},
+    ],
+)
+def test_what_is_all_there_counts_by_its_bytes(item: dict[str, Any]) -> None:
+    asked = call("responses", input=[TURN, item])
+    assert input_max(asked, MODEL) == len(asked.body)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+def test_a_part_whose_type_is_no_text_is_no_text(dialect: str) -> None:
+    turn = {"role": "user", "content": [{"type": ["text"], "text": "x"}, {"type": {}}]}
+    assert input_max(call(dialect, messages=[turn], input=[turn]), MODEL) == CONTEXT
 
 
 # What it costs there ------------------------------------------------------------------------
@@ -270,6 +374,11 @@ DEARER: list[tuple[str, str, Any]] = [
     ("chat", "plugins", [{"id": "web"}]),
     ("chat", "provider", {"order": ["dear"]}),
     ("chat", "preset", "dear"),
+    ("chat", "models", ["m", "dear"]),
+    ("chat", "plugins", [{"id": "response-healing"}, {"id": "web"}]),
+    ("messages", "compaction", {"type": "summarize"}),
+    ("responses", "input", [TURN, {"type": "compaction_trigger"}]),
+    ("images", "steps", 50),
     ("completions", "models", ["dear"]),
     ("chat", "search_parameters", {}),
     ("chat", "search_parameters", {"mode": "auto"}),
@@ -280,13 +389,26 @@ DEARER: list[tuple[str, str, Any]] = [
 def test_a_service_at_another_price_is_refused_where_the_platform_pays(
     dialect: str, name: str, value: Any
 ) -> None:
-    asked = call(dialect, **{"input": "x", "prompt": "x"}, **{name: value})
-    with pytest.raises(PriceUnknown, match=f"`{name}`") as refused:
+    asked = call(dialect, **{"input": "x", "prompt": "x", name: value})
+    match = "compaction_trigger" if name == "input" else f"`{name}`"
+    with pytest.raises(PriceUnknown, match=match) as refused:
         hold_of(asked, MODEL, PRICE, SETTINGS)
     assert refused.value.param == name
     hold_of(asked, MODEL, Price(1, PRICE.rates, 0), SETTINGS)  # by a key of one's own
     with pytest.raises(FieldInvalid):
         check_spelling({name.title(): value})
+
+
+@pytest.mark.parametrize(("memory", "passes"), [(None, True), ("1g", True), ("64g", False)])
+def test_a_container_of_more_memory_has_no_price(memory: str | None, passes: bool) -> None:
+    has = Price(1, {**PRICE.rates, "code_runs": MILLION}, MILLION)
+    container = {"type": "auto", "memory_limit": memory}
+    asked = call("responses", tools=[{"type": "code_interpreter", "container": container}])
+    if passes:
+        assert units_max(asked, has) == {"code_runs": 10}
+    else:
+        with pytest.raises(PriceUnknown, match="memory_limit"):
+            units_max(asked, has)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +423,9 @@ def test_a_service_at_another_price_is_refused_where_the_platform_pays(
         ("messages", "context_management", {"edits": [{"type": "clear_thinking_20251015"}]}),
         ("messages", "context_management", {"edits": []}),
         *(("chat", name, value) for name, value in (("models", []), ("provider", {}))),
+        ("chat", "models", ["m"]),
+        ("chat", "plugins", [{"id": "response-healing"}, {"id": "web", "enabled": False}]),
+        ("chat", "steps", 50),
     ],
 )
 def test_what_costs_no_more_than_usual_goes_through(dialect: str, name: str, value: Any) -> None:

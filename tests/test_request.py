@@ -17,6 +17,7 @@ from proxy.errors import (
     BodyTooManyItems,
     FieldInvalid,
     FieldMissing,
+    HeaderInvalid,
     OpsError,
 )
 from proxy.served import CHAT
@@ -320,6 +321,16 @@ def test_a_good_body_with_any_damage_is_an_error_or_a_call(
         chat(good[:start] + junk + good[start + length :])
     except OpsError as problem:
         told(problem)
+
+
+@pytest.mark.parametrize(("length", "passes"), [(2_000, True), (2_001, False)])
+def test_features_on_trial_are_named_at_some_length(length: int, passes: bool) -> None:
+    headers = {b"anthropic-beta": b"a" * length}
+    if passes:
+        assert request.betas_of(headers) == "a" * length
+    else:
+        with pytest.raises(HeaderInvalid):
+            request.betas_of(headers)
 
 
 @pytest.mark.parametrize(

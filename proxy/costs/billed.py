@@ -13,7 +13,8 @@ import orjson
 from proxy.costs.estimates import BYTES_PER_TOKEN, estimate, so_far
 from proxy.costs.price import Price
 from proxy.costs.pricing import NOTHING
-from proxy.costs.units import units_max
+from proxy.costs.sound import seconds_of
+from proxy.costs.units import search_of, units_max
 from proxy.errors import UpstreamBroken
 from proxy.providers import hosted
 from proxy.providers.fields import Object, count, inner
@@ -22,9 +23,6 @@ from proxy.upstream import Reply
 
 ERROR = b'"error"'
 COUNTED = ("chat", "completions", "embeddings")  # sold by the token alone
-SOUND_BYTES_PER_SECOND = 16_000  # where nothing tells how long it is: 128 kbit/s
-WAVE_HEAD = 44  # bytes
-WAVE_BYTES_PER_SECOND_MAX = 192_000 * 8 * 4  # the most that is recorded; more is no truth
 
 
 def usage(reply: Reply, call: Call, price: Price, body: bytes) -> Usage:
@@ -52,7 +50,7 @@ def _searched(call: Call, used: Usage) -> Usage:
     asked = call.fields.get("web_search_options") is not None and call.dialect == "chat"
     if not asked or "web_searches" in used.tokens:
         return used
-    return replace(used, tokens={**used.tokens, "web_searches": 1})
+    return replace(used, tokens={**used.tokens, search_of(call.fields): 1})
 
 
 def _answer(reply: Reply, call: Call, body: bytes) -> Object:
@@ -125,16 +123,7 @@ def _length(call: Call) -> int:
     """Seconds of the sound that was sent."""
     files = (part.value for part in call.parts if part.filename is not None)
     sound = max(files, key=len, default=b"")
-    return -(-len(sound) // (_wave_rate(sound) or SOUND_BYTES_PER_SECOND))
-
-
-def _wave_rate(sound: bytes) -> int:
-    """Bytes that a second has by the head of a wave, where they can be; it tells them twice."""
-    if len(sound) < WAVE_HEAD or sound[:4] != b"RIFF" or sound[8:16] != b"WAVEfmt ":
-        return 0
-    samples, rate = (int.from_bytes(sound[at : at + 4], "little") for at in (24, 28))
-    rate = min(rate, samples * int.from_bytes(sound[32:34], "little"))
-    return rate if rate <= WAVE_BYTES_PER_SECOND_MAX else 0
+    return seconds_of(sound)
 
 
 def _rerank(call: Call, price: Price, counted: Usage | None, answer: Object, size: int) -> Usage:

@@ -2,14 +2,12 @@
 slice. Pure.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from proxy.bounds.limits import row
 from proxy.bounds.meters import Level, Meter
 from proxy.costs.beyond import NAMES, reads_elsewhere, tools_of, tools_tokens
 from proxy.costs.inputs import inputs_max
 from proxy.costs.pricing import credits_text, worst_ucr
+from proxy.costs.turns import has_more_than_text
 from proxy.costs.units import units_max
 from proxy.errors import MaxCostExceeded
 from proxy.frozen import frozen
@@ -22,12 +20,6 @@ TALKS = ("chat", "completions")  # kinds of calls that take a maximum of tokens
 SILENT = ("embeddings", "rerank", "moderation")  # kinds of calls that give out no tokens
 #: Features on trial by which a model takes more, or gives more, than is known of it.
 WIDER, WIDER_TOKENS, LONGER = "context-1m", 1_000_000, "output-128k"
-TEXT = frozenset(
-    {
-        *("text", "refusal", "input_text", "output_text", "summary_text"),
-        *("tool_use", "thinking", "redacted_thinking"),
-    }
-)
 
 
 @frozen
@@ -166,10 +158,12 @@ def input_max(call: Call, model: Model) -> int:
     if call.kind != "chat":
         return inputs_max(call, model.context_max)
     most, fields = context_of(call, model), call.fields
-    if NAMES.isdisjoint(fields):  # as most calls are
-        return most if _has_more_than_text(fields) else min(len(call.body), most)
-    tools = tools_of(fields)
-    if reads_elsewhere(fields, tools) or _has_more_than_text(fields):
+    is_plain = NAMES.isdisjoint(fields)
+    if is_plain and call.dialect == "chat":  # as most calls are
+        return most if has_more_than_text(fields) else min(len(call.body), most)
+    tools = tools_of(call)
+    reads = (tools or not is_plain) and reads_elsewhere(fields, tools)
+    if reads or has_more_than_text(fields):
         return most
     return min(len(call.body) + tools_tokens(fields, tools), most)
 
@@ -178,38 +172,3 @@ def context_of(call: Call, model: Model) -> int:
     if call.betas and WIDER in call.betas:
         return max(model.context_max, WIDER_TOKENS)
     return model.context_max
-
-
-def _has_more_than_text(fields: Mapping[str, Any]) -> bool:
-    """Images, audio and files may count for more tokens than they have bytes here."""
-    messages = fields.get("messages")
-    if messages is None:
-        messages = fields.get("input")
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict) and not _is_all_there(message):
-            return True
-    return False
-
-
-def _is_all_there(message: Mapping[str, Any]) -> bool:
-    """Also of what a tool has given back; not what the provider has kept."""
-    if len(message) == 2 and isinstance(message.get("content"), str):
-        return True  # a role and a text, as most are
-    kind = message.get("type")
-    if kind == "item_reference" or (kind == "reasoning" and not message.get("encrypted_content")):
-        return False
-    if message.get("audio"):  # a turn that was spoken, by its name
-        return False
-    for name in ("content", "output"):
-        parts = message.get(name)
-        if isinstance(parts, dict) and not _is_text(parts):
-            return False
-        if isinstance(parts, list) and not all(map(_is_text, parts)):
-            return False
-    return True
-
-
-def _is_text(part: Any) -> bool:
-    if not isinstance(part, dict):
-        return False
-    return part.get("type") in TEXT or (part.get("type") == "tool_result" and _is_all_there(part))

@@ -11,7 +11,7 @@ import orjson
 from proxy.costs.price import SIDES, tokens_in
 from proxy.costs.pricing import NOTHING
 from proxy.masks import mask_bytes
-from proxy.providers.fields import inner
+from proxy.providers.fields import count, inner
 from proxy.providers.hosted import unit_of
 from proxy.stream import sse
 from proxy.stream.delivered import Delivered, Silent, Text
@@ -78,7 +78,8 @@ class ChoiceFrames:
         first = self.count.first
         text = first.get("object") == "text_completion"
         part: Mapping[str, Any] = {"text": ""} if text else {"delta": {}}
-        kept = {name: first[name] for name in ("id", "object", "created", "model") if name in first}
+        names = ("id", "object", "created", "model")
+        kept = {name: first[name] for name in names if isinstance(first.get(name), str | int)}
         choice = {"index": 0, **part, "finish_reason": "length"}
         return b"data: " + orjson.dumps({**kept, "choices": [choice]}) + b"\n\n"
 
@@ -193,7 +194,7 @@ def _message_end(frames: TypedFrames) -> bytes:
     """The part that is open is closed, and the message ends at its maximum."""
     end: list[tuple[str, Mapping[str, Any]]] = []
     if frames.open is not None:
-        end.append(("content_block_stop", {"index": frames.open.get("index", 0)}))
+        end.append(("content_block_stop", {"index": count(frames.open, "index") or 0}))
     out = -(-frames.count.content_bytes // 4)
     delta = {"stop_reason": "max_tokens", "stop_sequence": None}
     end.append(("message_delta", {"delta": delta, "usage": {"output_tokens": out}}))
@@ -205,9 +206,15 @@ def _response_end(frames: TypedFrames) -> bytes:
     response = frames.count.first.get("response")
     kept = response if isinstance(response, dict) else {}
     why = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-    return _event(
-        "response.incomplete", {"sequence_number": frames.count.events, "response": {**kept, **why}}
-    )
+    nth = frames.count.events
+    try:
+        return _incomplete(nth, {**kept, **why})
+    except orjson.JSONEncodeError:  # deeper than can be written
+        return _incomplete(nth, why)
+
+
+def _incomplete(nth: int, response: Mapping[str, Any]) -> bytes:
+    return _event("response.incomplete", {"sequence_number": nth, "response": response})
 
 
 def _nothing(frames: TypedFrames) -> bytes:
