@@ -116,6 +116,7 @@ def webm(*clusters: tuple[int, int], codec: bytes = b"A_OPUS") -> bytes:
         (mp3(30, counted(MINUTE * 44_100 // 1_152, b"Info")), MINUTE),
         (mp4(MINUTE * 1_000), MINUTE),
         (mp4(MINUTE * 1_000, wide=True), MINUTE),
+        (mp4(MINUTE * 1_000, more=bytes(100_000) + b"vide", size=9_000_000), MINUTE),
         (fragments(*(n * 48_000 for n in range(MINUTE))), MINUTE),
         (webm((0, 1_500), (30_000, 1_500)), MINUTE),
         (webm((0, 1_500)), 30),
@@ -152,7 +153,7 @@ def test_of_what_cannot_be_read_a_second_is_taken_to_be_small(sound: bytes) -> N
         (ogg(OPUS, 400), PACKED),
         (mp3(MINUTE, counted(1)), PACKED),
         (mp4(1), PACKED),
-        (mp4(1, more=b"vide", size=9_000_000), FILMED),
+        (mp4(1, more=bytes(100_000) + b"vide", size=9_000_000), FILMED),
         (webm((0, 2), codec=b"A_OPUS") + b"\1" * 900_000, PACKED),
     ],
 )

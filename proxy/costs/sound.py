@@ -174,7 +174,7 @@ def _mp4(sound: bytes) -> tuple[int, int]:
     for kind, at, end in _boxes(sound, 0, len(sound)):
         if kind != b"moov":
             continue
-        fastest = _fastest(sound[at : min(end, at + HEAD)], b"vide", (b"alac", b"fLaC"))
+        fastest = _fastest(sound[at : min(end, at + TAIL)], b"vide", (b"alac", b"fLaC"))
         for inner, begin, _ in _boxes(sound, at, end):
             if inner == b"mvhd" and (seconds := _of_scale(sound, begin)):
                 return seconds, fastest
