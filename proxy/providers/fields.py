@@ -44,30 +44,33 @@ def text(fields: Object, name: str) -> str:
 def count(fields: Object, name: str) -> int | None:
     """A number of tokens; whole floats are sent too, and bool is an int to Python."""
     value = fields.get(name)
-    if type(value) is not int and type(value) is not float:
-        return None
-    return ceil(value) if 0 <= value <= TOKENS_MAX else None
+    if type(value) is int:
+        return value if 0 <= value <= TOKENS_MAX else None
+    if type(value) is float:
+        return ceil(value) if 0 <= value <= TOKENS_MAX else None
+    return None
 
 
 def usage_of(counts: Mapping[str, int], told: Object, total: int | None = None) -> Usage:
     """A reading of what was told, doubted where its sum is not the provider's own total."""
     found = {name: number for name, number in counts.items() if number}
-    doubt = "count_absurd" if _is_absurd(told) else ""
     if total is not None and total != sum(n for name, n in found.items() if name in SIDES):
-        doubt = "total_differs"
-    return Usage(found, doubt=doubt)
+        return Usage(found, doubt="total_differs")
+    return Usage(found, doubt=doubt_of(told))
 
 
-def _is_absurd(told: Object) -> bool:
+def doubt_of(told: Object) -> str:
     """Whether anything that is a number cannot be one of tokens; without recursion, as deep as a
     provider may write."""
-    level = [told]
-    while level:
-        values = [value for fields in level for value in fields.values()]
-        if any(isinstance(v, int | float) and not 0 <= v <= TOKENS_MAX for v in values):
-            return True
-        level = [value for value in values if isinstance(value, dict)]
-    return False
+    waiting = [told]
+    for fields in waiting:
+        for value in fields.values():
+            kind = type(value)
+            if kind is dict:
+                waiting.append(value)
+            elif (kind is int or kind is float) and not 0 <= value <= TOKENS_MAX:
+                return "count_absurd"
+    return ""
 
 
 def as_json(value: object) -> str:

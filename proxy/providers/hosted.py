@@ -28,6 +28,8 @@ def unit_of(part: Object) -> str | None:
 def run(answer: Object) -> dict[str, int]:
     """How often which of them ran for a whole answer."""
     found: dict[str, int] = {}
+    if "output" not in answer and "content" not in answer:
+        return found
     for part in (*rows(answer, "output"), *rows(answer, "content")):
         if unit := unit_of(part):
             found[unit] = found.get(unit, 0) + 1

@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.providers import hosted
-from proxy.providers.fields import Object, count, inner, usage_of
+from proxy.providers.fields import Object, count, doubt_of, inner
 from proxy.types import Usage
+
+Classes = tuple[tuple[str, str], ...]
 
 
 def usage_in(answer: Object) -> Object:
@@ -20,22 +22,26 @@ def read_usage(usage: Mapping[str, Any]) -> Usage | None:
     the parts say, together they are never more than the whole. Its newer dialects have other names
     for the same."""
     older = "prompt_tokens" in usage or "completion_tokens" in usage
-    asked, answered = ("prompt", "completion") if older else ("input", "output")
-    prompt, completion = count(usage, f"{asked}_tokens"), count(usage, f"{answered}_tokens")
+    asked, answered, asked_of, answered_of = _OLDER if older else _NEWER
+    prompt, completion = count(usage, asked), count(usage, answered)
     if prompt is None and completion is None:
         return None
-    into = _details(usage, f"{asked}_tokens_details", "input_token_details")
-    out = _details(usage, f"{answered}_tokens_details", "output_token_details")
+    into = inner(usage, asked_of) or inner(usage, "input_token_details")
+    out = inner(usage, answered_of) or inner(usage, "output_token_details")
     prompt, completion = prompt or 0, completion or 0
     total, reasoning = count(usage, "total_tokens"), count(out, "reasoning_tokens") or 0
     if reasoning and total == prompt + completion + reasoning:
         completion += reasoning  # some count it beside the completion, and their total says so
-    if not into and usage.keys() & _CACHED:
+    if not into and not _CACHED.isdisjoint(usage):
         into = {"cached_tokens": max(count(usage, name) or 0 for name in _CACHED)}
-    tokens = {**_parts("input", prompt, into, _INPUT), **_parts("output", completion, out, _OUTPUT)}
-    found = usage_of(tokens, usage, total)
-    beside = {name: number for field, name in _BESIDE.items() if (number := count(usage, field))}
-    return replace(found, tokens={**found.tokens, **beside}) if beside else found
+    tokens: dict[str, int] = {}
+    _add_parts(tokens, "input", prompt, into, _INPUT)
+    _add_parts(tokens, "output", completion, out, _OUTPUT)
+    if not _BESIDE.keys().isdisjoint(usage):
+        beside = {name: count(usage, field) or 0 for field, name in _BESIDE.items()}
+        tokens |= {name: number for name, number in beside.items() if number}
+    differs = total is not None and total != prompt + completion
+    return Usage(tokens, doubt="total_differs" if differs else doubt_of(usage))
 
 
 def with_tools(usage: Usage | None, answer: Object) -> Usage | None:
@@ -44,6 +50,14 @@ def with_tools(usage: Usage | None, answer: Object) -> Usage | None:
     return replace(usage, tokens={**ran, **usage.tokens}) if usage is not None and ran else usage
 
 
+_OLDER = (
+    *("prompt_tokens", "completion_tokens"),
+    *("prompt_tokens_details", "completion_tokens_details"),
+)
+_NEWER = (
+    *("input_tokens", "output_tokens"),
+    *("input_tokens_details", "output_tokens_details"),
+)
 #: Names that other providers have for what was read from a cache.
 _CACHED = frozenset({"prompt_cache_hit_tokens", "cached_tokens"})
 #: What some bill beside prompt and completion, and leave out of their total.
@@ -65,19 +79,13 @@ _OUTPUT = (
 )
 
 
-def _parts(
-    side: str, whole: int, details: Mapping[str, Any], classes: tuple[tuple[str, str], ...]
-) -> dict[str, int]:
+def _add_parts(
+    tokens: dict[str, int], side: str, whole: int, details: Object, classes: Classes
+) -> None:
     """Disjoint classes that add up to the whole; what no detail claims is plain."""
-    if not details:
-        return {side: whole}
-    parts = {}
-    for name, field in classes:
-        parts[name] = min(count(details, field) or 0, whole)
-        whole -= parts[name]
-    return {side: whole, **parts}
-
-
-def _details(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    found = (usage.get(name) for name in names)
-    return next((one for one in found if isinstance(one, dict)), {})
+    for name, field in classes if details else ():
+        if part := min(count(details, field) or 0, whole):
+            tokens[name] = part
+            whole -= part
+    if whole:
+        tokens[side] = whole
