@@ -105,7 +105,10 @@ def test_p30_sdk_exceptions_of_limits_are_402_and_429() -> None:
     """Credits and ceilings are 402: no client waits for them. Rates, quotas, budgets are 429."""
     statuses = {leaf.code: leaf.status for leaf in LEAVES if leaf.status in (402, 429)}
     paid = {code for code, status in statuses.items() if status == 402}
-    assert paid == {"insufficient_credits", "job_ceiling_reached", "max_cost_exceeded"}
+    assert paid == {
+        *("insufficient_credits", "file_credits_needed"),
+        *("job_ceiling_reached", "max_cost_exceeded"),
+    }
     assert not any(tried_again(leaf) for leaf in LEAVES if leaf.status == 402)
     assert control_errors.LoginsTooMany.status == 429
 
