@@ -83,7 +83,7 @@ def _add_parts(
     tokens: dict[str, int], side: str, whole: int, details: Object, classes: Classes
 ) -> None:
     """Disjoint classes that add up to the whole; what no detail claims is plain."""
-    for name, field in classes if details else ():
+    for name, field in classes if any(details.values()) else ():
         if part := min(count(details, field) or 0, whole):
             tokens[name] = part
             whole -= part
