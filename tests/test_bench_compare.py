@@ -128,14 +128,14 @@ def test_a_piece_within_its_bounds_is_measured_once() -> None:
     assert gate.judge("piece", DEARER_MAX, never) is None
 
 
-def test_a_busy_machine_gets_further_tries() -> None:
+def test_p22_ratios_are_wide_enough_for_a_busy_machine() -> None:
     slow = iter([3.0, 1.1])
     gate = Gate({"piece": 1.0}, recording=False)
     assert gate.judge("piece", 2.0, lambda: next(slow)) is None
     assert gate.found == {"piece": 1.1}
 
 
-def test_a_piece_that_stays_too_dear_is_refused() -> None:
+def test_p22_a_piece_that_stays_too_dear_is_refused() -> None:
     said = Gate({"piece": 1.0}, recording=False).judge("piece", 2.0, lambda: 1.9)
     assert said is not None
     assert "1.9000" in said

@@ -71,7 +71,7 @@ def test_the_corpus_is_wide() -> None:
     }
 
 
-def test_every_invoice_is_charged_to_the_nano_dollar(prices: Mapping[str, Price]) -> None:
+def test_p04_golden_invoices(prices: Mapping[str, Price]) -> None:
     """By the prices of the catalogue; and nothing of it is charged by a stand-in."""
     wrong = [
         f"{named(case)}: {cost}, the list says {case['ucr']}"
@@ -82,7 +82,7 @@ def test_every_invoice_is_charged_to_the_nano_dollar(prices: Mapping[str, Price]
     assert [named(c) for c in CASES if unpriced(c["classes"], price_of(c, prices))] == []
 
 
-def test_every_payload_is_read_into_the_classes_that_it_was_made_from() -> None:
+def test_p04_golden_invoices_are_read_into_the_classes_that_they_were_made_from() -> None:
     wrong = []
     for case in CASES:
         if case["dialect"] != "none":
