@@ -17,10 +17,6 @@ class Layout:
     gateway: frozenset[int]
     others: frozenset[int]
 
-    @property
-    def is_split(self) -> bool:
-        return self.gateway != self.others
-
 
 def layout() -> Layout:
     cores = sorted(os.sched_getaffinity(0))

@@ -220,8 +220,3 @@ def require_above(caller: Caller, role: str) -> None:
     """An administrator may act on everybody, others only on those below them."""
     if caller.role != "admin" and rank(caller.role) <= rank(role):
         raise GrantTooHigh(why=f"a {caller.role} acts on those below, and this one is {role}")
-
-
-def require_grantable(caller: Caller, role: str) -> None:
-    """Nobody gives a role that he does not hold; a moderator only those below his own."""
-    require_above(caller, role)

@@ -16,11 +16,11 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from control.head import BoundedHead
 from control.local import answers
 from control.roots import private_folder
 from control.settings import ControlSettings
 from control.state import LOCAL
-from proxy.head import BoundedHead
 
 log = logging.getLogger("opscenter.control.listen")
 

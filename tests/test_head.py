@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from proxy import head
-from proxy.head import HEAD_BYTES_MAX, HEADERS_MAX, BoundedHead
+from control import head
+from control.head import HEAD_BYTES_MAX, HEADERS_MAX, BoundedHead
 
 WAIT_S = 10
 START = b"GET / HTTP/1.1\r\nhost: localhost\r\n"

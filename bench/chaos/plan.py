@@ -50,10 +50,6 @@ class Fault:
     def is_kill(self) -> bool:
         return self.kind.startswith(("kill-", "wipe"))
 
-    @property
-    def is_wipe(self) -> bool:
-        return self.kind in ("wipe", "flush")
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:

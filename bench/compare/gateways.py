@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,6 @@ def place(gateway: Gateway, layout: Layout) -> None:
     roles = machine.processes(gateway.root)
     pin((pid for pid, role in roles.items() if role == "gateway"), layout.gateway)
     pin((pid for pid, role in roles.items() if role != "gateway"), layout.others)
-
-
-def of_role(figures: Mapping[str, float], role: str = "gateway") -> float:
-    return figures.get(role, 0.0)
 
 
 def answers(url: str, key: str) -> str | None:

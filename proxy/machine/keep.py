@@ -93,11 +93,6 @@ class Keeper:
                 self.cut(running.ticket.rid)
 
 
-def _records_of(ticket: Ticket) -> set[bytes]:
-    """Its key's and its organisation's."""
-    return set(ticket.standing.owners[:2])
-
-
 def so_far(ticket: Ticket, call: Call, outcome: Outcome) -> int:
     """What a stream has cost until now, by what was delivered."""
     if outcome.delivered is None:

@@ -38,12 +38,6 @@ def at(host: str, port: int, count: int, setting: str) -> list[socket.socket]:
     return opened
 
 
-def check_free(host: str, port: int, setting: str) -> None:
-    """Raises when the address cannot be listened on now."""
-    for one in at(host, port, 1, setting):
-        one.close()
-
-
 def url(one: socket.socket, path: str = "") -> str:
     """Where a client on this machine reaches the socket."""
     host, port = one.getsockname()[:2]
