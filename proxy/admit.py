@@ -65,7 +65,8 @@ class Admission:
 
     async def admit(self, asked: Call, caller: Caller, model: Model) -> Ticket:
         """Takes the holds of this call, all or none."""
-        caller = await self._permitted(caller, asked, model)
+        if forbidden(caller.key, asked.path, asked.client, model):
+            caller = await self._permitted(caller, asked, model)
         if asked.job is not None and asked.job.ceiling_ucr is None:
             asked = replace(asked, job=await self._with_ceiling(asked.job, caller))
         offer = route.offer(model, caller, self.keyfile, asked.kind)
@@ -199,10 +200,9 @@ class Admission:
 
     async def _permitted(self, caller: Caller, call: Call, model: Model) -> Caller:
         """What is remembered refuses nobody: a limit may have been taken away."""
-        if forbidden(caller.key, call.path, call.client, model):
-            caller = await self.check(caller)
-            if problem := forbidden(caller.key, call.path, call.client, model):
-                raise problem
+        caller = await self.check(caller)
+        if problem := forbidden(caller.key, call.path, call.client, model):
+            raise problem
         return caller
 
     def _context(self, call: Call, caller: Caller, model: Model, price: Price) -> bytes:

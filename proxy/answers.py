@@ -31,7 +31,9 @@ class Exchange:
     """One request and its answer, of which a part may already have gone out."""
 
     __slots__ = ("_begun", "_client", "_down", "_ended", "_metrics", "chunk", "fail", "rid")
-    fail: Callable[[OpsError], bytes | None]  # an error in the middle of a stream
+    #: an error in the middle of a stream; a method of its own would make each request garbage
+    #: that only the collector finds
+    fail: Callable[[OpsError], bytes | None] | None
 
     def __init__(
         self, rid: str, down: Downstream, metrics: Metrics, client: ClientDialect = CHAT
@@ -42,7 +44,7 @@ class Exchange:
         self._down = down
         self._metrics = metrics
         self._begun = self._ended = False
-        self.fail = self._no_stream
+        self.fail = None
 
     async def answer(self, status: int, headers: relay.Headers, body: bytes) -> None:
         self._begun = self._ended = True
@@ -68,7 +70,7 @@ class Exchange:
         if not self._begun:
             body = self._client.error(problem, self.rid)
             await self.answer(problem.status, error_headers(problem), body)
-        elif (last := self.fail(problem)) is not None:
+        elif (last := (self.fail or self._no_stream)(problem)) is not None:
             await self.end(last)
 
     def _no_stream(self, problem: OpsError) -> bytes | None:

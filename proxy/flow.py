@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from proxy import answers, relay, request, route
 from proxy.admit import Admission
 from proxy.answers import Exchange
-from proxy.costs.charge import charged_ucr, is_own
+from proxy.costs.charge import is_own, total_ucr
 from proxy.costs.counting import Counting
 from proxy.costs.hold import more_ucr, output_max
 from proxy.dialects.clients import client_of
@@ -91,14 +91,11 @@ class Flow:
             else:
                 await self._plain(reply, call, ticket, outcome, exchange)
         except OpsError as found:
-            problem = found if told is None else told.refusal(found)
-            outcome.reason, outcome.counts = problem.code, problem.counts
-            await exchange.refuse(problem)
+            # kept under no other name: an error knows its frames, and they would know it
+            await _refused(exchange, outcome, found if told is None else told.refusal(found))
         except asyncio.CancelledError:
             # what was relayed until now is charged
-            cut = _why_cut(exchange, outcome)
-            outcome.reason, outcome.counts = cut.code, cut.counts
-            await exchange.refuse(cut)
+            await _refused(exchange, outcome, _why_cut(exchange, outcome))
         except Exception:
             log.exception("request %s failed inside Ops-Center", exchange.rid)
             outcome.reason = OpsError.code
@@ -115,7 +112,7 @@ class Flow:
     ) -> None:
         measure = self.counting.of(call, reply.deployment)
         body = await relay.plain(reply, call, outcome, ticket.price, measure)
-        cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
+        cost = total_ucr(ticket, outcome)
         headers = answers.headers(reply, call, outcome) + answers.cost_headers(ticket, cost)
         if ticket.standing.counting:
             headers += answers.rate_headers(ticket, self.settler.counted(outcome))
@@ -131,7 +128,7 @@ class Flow:
         measure = self.counting.of(call, reply.deployment)
         last = await relay.stream(reply, call, outcome, exchange, slices, ticket.price, measure)
         if reply.is_text:
-            cost = charged_ucr(outcome.usage.tokens, ticket, outcome)
+            cost = total_ucr(ticket, outcome)
             last += answers.cost_comment(ticket, cost)
         await exchange.end(last)
 
@@ -164,6 +161,11 @@ class Flow:
         inside_ns = time.perf_counter_ns() - started_ns - (reply.waited_ns if reply else 0)
         if not stream:
             self.metrics.overhead(inside_ns // 1000)
+
+
+async def _refused(exchange: Exchange, outcome: Outcome, problem: OpsError) -> None:
+    outcome.reason, outcome.counts = problem.code, problem.counts
+    await exchange.refuse(problem)
 
 
 def _why_cut(exchange: Exchange, outcome: Outcome) -> OpsError:

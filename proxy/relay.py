@@ -45,7 +45,7 @@ class Begun(Protocol):
     """The client's side of a stream whose head has gone out."""
 
     #: What an error in the middle of it looks like; None where there is no place for one.
-    fail: Callable[[OpsError], bytes | None]
+    fail: Callable[[OpsError], bytes | None] | None
 
     def chunk(self, data: bytes) -> Room:
         """As above."""

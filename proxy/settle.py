@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import orjson
 
-from proxy.costs.charge import BYOK, charged_ucr, is_own
+from proxy.costs.charge import BYOK, is_own, total_ucr
 from proxy.costs.hold import more_ucr
-from proxy.costs.price import tokens_cached, tokens_in, tokens_out
+from proxy.costs.price import tokens_cached, tokens_in_and_out
 from proxy.costs.pricing import unpriced
 from proxy.errors import ClientGone, NotReady
 from proxy.machine.again import send_again
@@ -79,26 +79,30 @@ class Settler:
 
     def finish(self, ticket: Ticket, outcome: Outcome, started_ns: int) -> int:
         """Hands the request to the ledger; returns what it cost."""
-        self.keeper.running.pop(ticket.rid, None)
-        settled = outcome.kind == "settled"
-        cost = charged_ucr(outcome.usage.tokens, ticket, outcome) if settled else 0
+        rid, tokens = ticket.rid, outcome.usage.tokens
+        self.keeper.running.pop(rid, None)
+        settled, own = outcome.kind == "settled", is_own(outcome)
+        cost = total_ucr(ticket, outcome) if settled else 0
+        into, out = tokens_in_and_out(tokens)
         used = Used(
             outcome.kind,
             cost,
             ticket.held_ucr + outcome.extended_ucr,
-            _event(ticket, outcome, started_ns),
-            int(outcome.kind == "settled" or outcome.counts),
-            self.counted(outcome),
+            _event(ticket, outcome, started_ns, own),
+            int(settled or outcome.counts),
+            into + out - self._left_out(tokens),
         )
         try:
-            self._journal.used(ticket.rid, used)
+            self._journal.used(rid, used)
         except JournalError as problem:
-            log.error("%s: request %s is remembered in memory alone", problem, ticket.rid)
-        self._count(outcome, cost)
-        missing = [] if is_own(outcome) else unpriced(outcome.usage.tokens, ticket.price)
-        if missing:
+            log.error("%s: request %s is remembered in memory alone", problem, rid)
+        metrics = self._metrics
+        metrics.add(metrics.charged, cost)
+        metrics.add(metrics.tokens, into)
+        metrics.add(metrics.tokens + 1, out)
+        if not own and (missing := unpriced(tokens, ticket.price)):
             self._tell_unpriced(ticket.model.id, missing)
-        self._send(ticket.rid, _admitted(ticket), used)
+        self._send(rid, _admitted(ticket), used)
         return cost
 
     def release(self, ticket: Ticket) -> None:
@@ -209,14 +213,10 @@ class Settler:
     def counted(self, outcome: Outcome) -> int:
         """Its tokens, as limits count them."""
         tokens = outcome.usage.tokens
-        cached = 0 if self._counts_cached else tokens_cached(tokens)
-        return tokens_in(tokens) + tokens_out(tokens) - cached
+        return sum(tokens_in_and_out(tokens)) - self._left_out(tokens)
 
-    def _count(self, outcome: Outcome, cost: int) -> None:
-        metrics, tokens = self._metrics, outcome.usage.tokens
-        metrics.add(metrics.charged, cost)
-        metrics.add(metrics.tokens, tokens_in(tokens))
-        metrics.add(metrics.tokens + 1, tokens_out(tokens))
+    def _left_out(self, tokens: Mapping[str, int]) -> int:
+        return 0 if self._counts_cached else tokens_cached(tokens)
 
     def _tell_unpriced(self, model: str, missing: list[str]) -> None:
         """Once for each model and class: an answer was charged by a stand-in, or not for this."""
@@ -239,20 +239,20 @@ def _admitted(ticket: Ticket) -> Admitted:
     )
 
 
-def _event(ticket: Ticket, outcome: Outcome, started_ns: int) -> bytes:
+def _event(ticket: Ticket, outcome: Outcome, started_ns: int, own: bool) -> bytes:
     """All that the ledger books of a request: its context, and how it went."""
-    deployment = outcome.deployment
-    went = orjson.dumps(
-        {
-            "p": deployment.provider if deployment else "",
-            "d": deployment.id if deployment else 0,
-            "n": outcome.attempts,
-            "t": dict(outcome.usage.tokens),
-            "s": outcome.usage.source,
-            "r": outcome.reason,
-            "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
-            **({"b": BYOK} if is_own(outcome) else {}),
-            **({"w": outcome.usage.tokenizer} if outcome.usage.tokenizer else {}),
-        }
-    )
-    return ticket.context[:-1] + b"," + went[1:]
+    deployment, usage = outcome.deployment, outcome.usage
+    went = {
+        "p": deployment.provider if deployment else "",
+        "d": deployment.id if deployment else 0,
+        "n": outcome.attempts,
+        "t": dict(usage.tokens),
+        "s": usage.source,
+        "r": outcome.reason,
+        "ms": (time.perf_counter_ns() - started_ns) // 1_000_000,
+    }
+    if own:
+        went["b"] = BYOK
+    if usage.tokenizer:
+        went["w"] = usage.tokenizer
+    return ticket.context[:-1] + b"," + orjson.dumps(went)[1:]

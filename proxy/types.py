@@ -288,3 +288,5 @@ class Outcome:
     delivered: "Delivered | None" = None  # of a stream, while it runs
     revoked: bool = False  # its key or organisation was, while it ran
     counts: bool = False  # as a call, although nothing is charged: served free, or his own doing
+    cost_ucr: int = 0  # of the usage that was reckoned last
+    reckoned: Usage | None = None

@@ -5,7 +5,7 @@ Foreign failures become errors of ours here, each with the words of the adapter 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.dialects.clients import counted
@@ -64,11 +64,13 @@ class Reply:
     settings: Settings
     waited_ns: int
     is_native: bool = True  # it is in the dialect of its client
+    content_type: bytes = field(init=False)
+    is_plain: bool = field(init=False)  # not compressed
 
-    @property
-    def content_type(self) -> bytes:
-        found = (value for name, value in self.answer.headers if name == b"content-type")
-        return next(found, b"application/json")
+    def __post_init__(self) -> None:
+        named = dict(self.answer.headers)
+        self.content_type = named.get(b"content-type", b"application/json")
+        self.is_plain = named.get(b"content-encoding", b"identity") == b"identity"
 
     @property
     def is_events(self) -> bool:
@@ -156,7 +158,7 @@ class Upstream:
                 continue
             waited_ns += time.perf_counter_ns() - started
             reply.waited_ns = waited_ns
-            if dict(reply.answer.headers).get(b"content-encoding", b"identity") != b"identity":
+            if not reply.is_plain:
                 reply.answer.close()
                 why = "it is compressed although that was not asked for"
                 raise UpstreamBroken(model=deployment.model, why=why)
@@ -165,12 +167,14 @@ class Upstream:
             ):
                 self._metrics.first_byte(waited_ns // 1000)
                 return reply
+            problem: OpsError | None = None
             try:
                 if reply.answer.status not in RETRIED or nth == len(deployments):
                     problem = await reply.error()
                     if nth == len(deployments) or not _stands_in(problem, deployment):
                         raise problem
             finally:
+                problem = None  # it knows this frame, which would know it
                 reply.answer.close()
         raise AssertionError("the last deployment returns or raises")
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -11,7 +11,7 @@ import pytest
 
 from bench.soak import Sample, Soak, judge
 from bench.upstream import FakeUpstream
-from tests.door_stage import HELLO, DoorStage, door, until
+from tests.door_stage import HELLO, PATIENCE_S, DoorStage, door, until
 
 BIG = {"messages": [{"role": "user", "content": "x" * 10_000_000}]}
 MB = 2**20
@@ -85,3 +85,60 @@ def test_a_soak_is_judged_by_the_lowest_of_many_looks() -> None:
     assert judge(soaked(*calm[:-12], *[64 * MB] * 12), 1) == ["the workers grew by 6.7%"]
     assert judge(soaked(*calm, idle=101 * MB), 1) == ["an idle worker takes 101 MB"]
     assert judge(soaked(*calm, idle=190 * MB), 2) == []
+
+
+async def test_p14_no_request_waits_for_the_collector(stage: DoorStage, tmp_path: Path) -> None:
+    """However one ends, it is freed then: what only the collector finds, among all that lives,
+    costs the others time."""
+    async with FakeUpstream(ledger=tmp_path / "bills", requests_kept=0) as fake:
+        await stage.add_provider(fake.url + "/v1")
+        model = await stage.add_model("mock/ok", "mock/ok?latency_ms=2", output_max=100)
+        breaks = await stage.add_model("mock/breaks", "mock/truncate@3", output_max=100)
+        fails = await stage.add_model("mock/fails", "mock/status@500", output_max=100)
+
+        async def all_kinds() -> None:
+            await mixed(stage, model, breaks)
+            for body in (b"{", {**HELLO, "model": "no/such"}, {"model": model}):
+                await stage.chat(body)
+            await stage.chat({**HELLO, "model": fails})
+            await stage.chat({**HELLO, "model": model}, **{"x-max-cost": "0.000001"})
+            await stage.chat(key="sk_ops_nonsense")
+            for stream in (False, True):
+                await say(stage, "messages", model, stream)
+                await say(stage, "responses", model, stream)
+            for path in ("models", "me/limits", "files", "files/file-x", "nothing"):
+                await stage.http.get(f"/v1/{path}", headers=shown(stage))
+            await until(lambda: not stage.worker.flow.settler.running)
+            await stage.worker.flow.settler.drain(PATIENCE_S)
+
+        await all_kinds()
+        with collected() as garbage:
+            await all_kinds()
+    assert [one for one in garbage if type(one).__module__.startswith("proxy.")] == []
+
+
+async def say(stage: DoorStage, dialect: str, model: str, stream: bool) -> None:
+    said = {"messages": HELLO["messages"]} if dialect == "messages" else {"input": "hello"}
+    most = {"max_tokens": 5} if dialect == "messages" else {}
+    asked = {"model": model, "stream": stream, **said, **most}
+    answer = await stage.http.post(f"/v1/{dialect}", json=asked, headers=shown(stage))
+    assert answer.status_code == 200
+
+
+def shown(stage: DoorStage) -> dict[str, str]:
+    return {"authorization": f"Bearer {stage.key}"}
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[object]]:
+    """What the collector finds of what the block has left."""
+    found: list[object] = []
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()

@@ -32,7 +32,7 @@ from proxy.who.keys import SHARDS
 
 log = logging.getLogger("opscenter.control.books.drain")
 
-IDLE_FIRST_S, IDLE_MAX_S = 0.01, 0.2
+IDLE_FIRST_S, IDLE_MAX_S = 0.1, 0.2  # a batch costs the same however few it books
 BUSY_ENTRIES = 500  # a batch of so many is followed by the next without a pause
 PUSH_ROUND_S = 1.0  # at the latest; a notification wakes it at once
 REAP_ROUND_S = 1.0

@@ -24,3 +24,13 @@ def is_own(outcome: Outcome) -> bool:
 
 def charged_ucr(tokens: Mapping[str, int], ticket: Ticket, outcome: Outcome) -> int:
     return 0 if is_own(outcome) else cost_ucr(tokens, ticket.price)
+
+
+def total_ucr(ticket: Ticket, outcome: Outcome) -> int:
+    """Of all that was used; what an answer's head tells is what is settled, so it is reckoned once
+    for each usage."""
+    usage = outcome.usage
+    if outcome.reckoned is not usage:
+        outcome.cost_ucr = charged_ucr(usage.tokens, ticket, outcome)
+        outcome.reckoned = usage
+    return outcome.cost_ucr

@@ -29,9 +29,10 @@ WITHIN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 #: Which side of a call each class of tokens is on.
-SIDES: Mapping[str, str] = MappingProxyType(
-    {"input": "input", "output": "output", **{name: chain[-1] for name, chain in WITHIN.items()}}
-)
+SIDES: Mapping[str, str] = {
+    **{"input": "input", "output": "output"},
+    **{name: chain[-1] for name, chain in WITHIN.items()},
+}
 CACHED = ("cache_read", "cache_audio_in", "cache_image_in")
 #: What is counted and is no token; nothing stands in for its rate.
 UNITS = (
@@ -105,7 +106,7 @@ class Price:
     is_plain: bool = field(init=False, repr=False, compare=False)  # nothing by request or by hour
     covered: frozenset[str] = field(init=False, repr=False, compare=False)  # kinds of calls
     _tiered: tuple[Rates, ...] = field(init=False, repr=False, compare=False)
-    _reached: tuple["Price", ...] = field(init=False, repr=False, compare=False)
+    _lower: tuple["Price", ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         every = [self.rates, *(tier.rates for tier in self.tiers)]
@@ -120,7 +121,7 @@ class Price:
             Price(self.version, self.rates, self.factor_ppm, self.tiers[:count])
             for count in range(len(self.tiers))
         )
-        object.__setattr__(self, "_reached", (*lower, self))
+        object.__setattr__(self, "_lower", tuple(lower))
 
     def covers(self, kind: str) -> bool:
         """Whether all that such a call may use has a rate, and nothing is paid out. That all are 0
@@ -129,7 +130,8 @@ class Price:
 
     def reached_by(self, input_max: int) -> "Price":
         """Without the tiers that so many tokens in cannot get to: what a hold goes by."""
-        return self._reached[self._crossed(input_max)] if self.tiers else self
+        crossed = self._crossed(input_max)
+        return self if crossed == len(self.tiers) else self._lower[crossed]
 
     def at(self, tokens_in: int) -> Rates:
         """What is charged for each class where so much comes in."""
@@ -163,6 +165,18 @@ def charged(rates: Rates) -> Rates:
 def tokens_in(counts: Mapping[str, int]) -> int:
     """All tokens that came in, cached ones too."""
     return _of_side("input", counts)
+
+
+def tokens_in_and_out(counts: Mapping[str, int]) -> tuple[int, int]:
+    """Both sides by one look."""
+    into = out = 0
+    for name, count in counts.items():
+        side = SIDES.get(name)
+        if side == "input":
+            into += count
+        elif side == "output":
+            out += count
+    return into, out
 
 
 def tokens_cached(counts: Mapping[str, int]) -> int:

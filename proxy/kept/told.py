@@ -3,7 +3,7 @@ our mark, and of a list what this organisation has left there. Pure.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,6 @@ class Told:
         self.wish = wish
         self.place = place
         self._names = names
-        self._say: Callable[[Row], Row] = self._file if wish.thing == "files" else self._batch
         self._found: list[Row] = []
         self._pages = self._items = 0
         self.spent_as = ""  # the id under which the ledger has what a batch has used
@@ -112,6 +111,9 @@ class Told:
         missing = MISSING["files" if self.wish.verb == "create" else self.wish.thing]()
         missing.counts = True
         return missing
+
+    def _say(self, row: Row) -> Row:
+        return self._file(row) if self.wish.thing == "files" else self._batch(row)
 
     def _require_ours(self, row: Row) -> None:
         if not self._is_ours(row):

@@ -66,10 +66,11 @@ def doubt_of(told: Object) -> str:
     for fields in waiting:
         for value in fields.values():
             kind = type(value)
-            if kind is dict:
+            if kind is int or kind is float:
+                if not 0 <= value <= TOKENS_MAX:
+                    return "count_absurd"
+            elif value and kind is dict:
                 waiting.append(value)
-            elif (kind is int or kind is float) and not 0 <= value <= TOKENS_MAX:
-                return "count_absurd"
     return ""
 
 

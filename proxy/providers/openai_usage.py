@@ -26,10 +26,14 @@ def read_usage(usage: Mapping[str, Any]) -> Usage | None:
     prompt, completion = count(usage, asked), count(usage, answered)
     if prompt is None and completion is None:
         return None
-    into = inner(usage, asked_of) or inner(usage, "input_token_details")
-    out = inner(usage, answered_of) or inner(usage, "output_token_details")
+    into, out = usage.get(asked_of), usage.get(answered_of)
+    if not into or type(into) is not dict:
+        into = inner(usage, "input_token_details")
+    if not out or type(out) is not dict:
+        out = inner(usage, "output_token_details")
     prompt, completion = prompt or 0, completion or 0
-    total, reasoning = count(usage, "total_tokens"), count(out, "reasoning_tokens") or 0
+    total = count(usage, "total_tokens")
+    reasoning = count(out, "reasoning_tokens") if out else None
     if reasoning and total == prompt + completion + reasoning:
         completion += reasoning  # some count it beside the completion, and their total says so
     if not into and not _CACHED.isdisjoint(usage):
@@ -83,8 +87,8 @@ def _add_parts(
     tokens: dict[str, int], side: str, whole: int, details: Object, classes: Classes
 ) -> None:
     """Disjoint classes that add up to the whole; what no detail claims is plain."""
-    for name, field in classes if any(details.values()) else ():
-        if part := min(count(details, field) or 0, whole):
+    for name, field in classes if details else ():
+        if details.get(field) and (part := min(count(details, field) or 0, whole)):
             tokens[name] = part
             whole -= part
     if whole:

@@ -27,6 +27,30 @@ def number(value: int) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
+def settle_words(
+    rid: bytes,
+    kind: bytes,
+    cost: int,
+    pool: bytes,
+    budgets: bytes,
+    held: int,
+    event: bytes,
+    calls: int,
+    tokens: int,
+) -> bytes:
+    """What `words` makes of them, by one look: amounts are seldom the same, so to remember them
+    packed costs more than it saves.
+    """
+    c, h, q, n = b"%d" % cost, b"%d" % held, b"%d" % calls, b"%d" % tokens
+    return (
+        b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+        b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    ) % (
+        *(len(rid), rid, len(kind), kind, len(c), c, len(pool), pool, len(budgets), budgets),
+        *(len(h), h, len(event), event, len(q), q, len(n), n),
+    )
+
+
 def words(values: Sequence[Word]) -> bytes:
     return b"".join(map(word, values))
 

@@ -9,7 +9,14 @@ import hiredis
 
 from proxy.bounds.meters import Level, Standing
 from proxy.redis.cluster import Redis
-from proxy.redis.packed import Packed, limit_if_named, number, settle_keys, word, words
+from proxy.redis.packed import (
+    Packed,
+    limit_if_named,
+    number,
+    settle_keys,
+    settle_words,
+    word,
+)
 from proxy.redis.pipe import RedisDown, Reply
 from proxy.redis.replies import (
     Admission,
@@ -103,7 +110,8 @@ class Shards:
         tokens: int,
     ) -> "SettleCall":
         length, keys = settle_keys(shard, owners)
-        said = words((rid.encode(), kind, cost, pool, budgets, held, event, calls, tokens))
+        amounts = (cost, pool, budgets, held, event, calls, tokens)
+        said = settle_words(rid.encode(), kind, *amounts)
         return SettleCall(self.pipe, Packed(SETTLE, SHARD_KEYS[shard].meta, length, keys + said))
 
     async def renew(self, shard: int, rows: Sequence[Renewal]) -> tuple[str, ...]:

@@ -15,36 +15,32 @@ CLOSE: Final = b"connection: close\r\n"
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class _Starts(dict[int, bytes]):
-    """Status line, server and date of every status in use; they hold for one second."""
-
-    second = 0
-
-    def __missing__(self, status: int) -> bytes:
-        reason, date = REASONS.get(status, b"Unknown"), formatdate(self.second, usegmt=True)
-        made = b"HTTP/1.1 %d %b\r\nserver: opscenter\r\ndate: %b" % (
-            *(status, reason),
-            date.encode(),
-        )
-        self[status] = made
-        return made
-
-
-_starts = _Starts()
+_starts: dict[int, bytes] = {}  # of every status in use; they hold for one second
+_second = 0
 
 
 def head(status: int, headers: Headers, framing: bytes, close: bool) -> bytes:
     """Everything before the body; `framing` is the line that says where the body ends."""
+    global _second
     second = int(time.time())
-    if second != _starts.second:
+    if second != _second:
         _starts.clear()
-        _starts.second = second
+        _second = second
     end = framing + CLOSE + b"\r\n" if close else framing + b"\r\n"
-    made = b"\r\n".join((_starts[status], *map(b": ".join, headers), end))
+    start = _starts.get(status) or _start(status)
+    made = b"\r\n".join((start, *map(b": ".join, headers), end))
     # status line, server, date, blank line; and a name of a model must not become a header
     lines = len(headers) + 4 + bool(framing) + close
     if made.count(b"\n") != lines or made.count(b"\r") != lines:
         raise ValueError("a header of an answer holds a line break")
+    return made
+
+
+def _start(status: int) -> bytes:
+    """Status line, server and date."""
+    reason, date = REASONS.get(status, b"Unknown"), formatdate(_second, usegmt=True).encode()
+    made = b"HTTP/1.1 %d %b\r\nserver: opscenter\r\ndate: %b" % (status, reason, date)
+    _starts[status] = made
     return made
 
 

@@ -144,8 +144,7 @@ class Translated:
         self._call, self._outcome, self._limit = call, outcome, limit
         self._reader: Reader = adapter.speech.reader()
         self._writer: Writer = client_of(call.dialect).writer(call.rid, call.model, call.fields)
-        lines = adapter.speech.framing == "lines"
-        self._cut: Callable[[bytes], Iterable[bytes]] = self._lines if lines else self._events
+        self._by_lines = adapter.speech.framing == "lines"
         self._splitter = sse.Splitter(limit)
         self._line = bytearray()
         self._usage: Usage | None = None
@@ -158,7 +157,8 @@ class Translated:
 
     def take(self, piece: bytes) -> bytes:
         feed = self._reader.feed
-        return self._say(event for data in self._cut(piece) if data for event in feed(data))
+        parts = self._lines(piece) if self._by_lines else self._events(piece)
+        return self._say(event for data in parts if data for event in feed(data))
 
     def rest(self) -> bytes:
         rest = bytes(self._line).strip() or sse.data(self._splitter.rest())
