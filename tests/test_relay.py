@@ -66,7 +66,7 @@ class Script:
 class Client:
     """The client's side of a stream."""
 
-    fail: Callable[[OpsError], bytes | None]
+    fail: Callable[[OpsError], bytes | None] | None
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
