@@ -21,9 +21,11 @@ import uvloop
 from bench.client import Answer, Client, Failure, Target, connect
 from bench.histogram import Histogram
 from bench.pace import lateness
+from proxy.machine.files import make_room
 
 REQUESTS_MAX = 100_000_000
 CONNECTIONS_MAX = 4096
+FILES_KEPT = 64  # descriptors for everything but connections
 BACKLOG_MAX = 100_000  # requests of an open loop that are due and not yet sent
 TIMEOUT_S = 60.0
 RETRIES_MAX = 5
@@ -96,6 +98,7 @@ class Result:
 
 async def run(load: Load) -> Result:
     """Runs a load to its end."""
+    make_room(load.connections + FILES_KEPT)
     target = Target.of(load.url)
     drive = _Drive(load, target, target.request(load.key, load.body()))
     cpu, started = os.times(), perf_counter()

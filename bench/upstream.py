@@ -30,8 +30,10 @@ import uvloop
 from bench.bills import Bill, BillFile
 from bench.connection import Connection
 from bench.provider import Provider, Seen
+from proxy.machine.files import make_room
 
 BACKLOG = 1024
+FILES_MAX = 8192  # connections and all
 REQUESTS_KEPT = 1000
 STOP_S = 5.0
 
@@ -131,6 +133,7 @@ def run_worker(
             loop.add_reader(parent, stop.set)  # a pipe whose other end only the parent holds
         await serve(FakeUpstream(ledger, sock=sock, requests_kept=0), stop, seconds)
 
+    make_room(FILES_MAX)
     uvloop.run(main())
 
 

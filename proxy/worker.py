@@ -18,13 +18,14 @@ from proxy.costs.counting import Counting
 from proxy.declared import SettingsError, load
 from proxy.door import Door
 from proxy.flow import Flow
+from proxy.machine.files import make_room
 from proxy.machine.journal import Journal
 from proxy.metrics import HEARTBEAT_MS, Metrics, open_slot
 from proxy.reach.http1 import Client
 from proxy.redis.address import RedisUrlError
 from proxy.redis.cluster import Redis
 from proxy.redis.shards import Shards
-from proxy.serve.server import Server
+from proxy.serve.server import FILES_KEPT, Server
 from proxy.settings import Settings
 from proxy.settle import Settler
 from proxy.snapshot import Current
@@ -203,6 +204,7 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    make_room(settings.connections_max + settings.upstream_connections + FILES_KEPT)
     uvloop.run(worker.run(socket.socket(fileno=given.fd)))
     return 0
 
