@@ -98,14 +98,10 @@ def error_headers(problem: OpsError) -> Headers:
 
 def headers(reply: Reply, call: Call, outcome: Outcome) -> Headers:
     """Who answered, how many were asked, and the maximum where the credits lowered it."""
-    lowered = call.lowered_to
-    return [
-        *([(b"x-ops-max-tokens", b"%d" % lowered)] if lowered is not None else []),
-        (b"content-type", _content_type(reply)),
-        *_who(reply.deployment.model, reply.deployment.provider, reply.deployment.id),
-        *([(b"x-ops-mode", BYOK.encode())] if reply.deployment.own is not None else []),
-        (b"x-ops-attempts", b"%d" % outcome.attempts),
-    ]
+    lowered, at = call.lowered_to, reply.deployment
+    who = _who(at.model, at.provider, at.id, at.own is not None, outcome.attempts)
+    told = [(b"content-type", _content_type(reply)), *who]
+    return told if lowered is None else [(b"x-ops-max-tokens", b"%d" % lowered), *told]
 
 
 def _content_type(reply: Reply) -> bytes:
@@ -116,12 +112,16 @@ def _content_type(reply: Reply) -> bytes:
 
 
 @lru_cache(maxsize=DEPLOYMENTS_KEPT)
-def _who(model: str, provider: str, deployment: int) -> Headers:
-    return [
+def _who(
+    model: str, provider: str, deployment: int, own: bool, attempts: int
+) -> tuple[tuple[bytes, bytes], ...]:
+    return (
         (b"x-ops-model", model.encode()),
         (b"x-ops-provider", provider.encode()),
         (b"x-ops-deployment", b"%d" % deployment),
-    ]
+        *([(b"x-ops-mode", BYOK.encode())] if own else []),
+        (b"x-ops-attempts", b"%d" % attempts),
+    )
 
 
 def cost_headers(ticket: Ticket, cost: int) -> Headers:

@@ -171,13 +171,15 @@ def betas_of(headers: Mapping[bytes, bytes]) -> str:
 def _max_cost(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> int | None:
     """`X-Max-Cost`, or the field `max_cost`, which no provider sees; of both the lower."""
     header, field = headers.get(b"x-max-cost"), fields.pop("max_cost", None)
+    if header is None and field is None:
+        return None
     allowed = [] if header is None else [_header_ucr("X-Max-Cost", header)]
     if field is not None:
         number = _ucr(str(field).encode()) if type(field) in (str, int, float) else None
         if number is None:
             raise FieldInvalid("max_cost", name="max_cost", why=CREDITS)
         allowed.append(number)
-    return min(allowed, default=None)
+    return min(allowed)
 
 
 def _header_ucr(name: str, text: bytes) -> int:

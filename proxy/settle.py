@@ -96,13 +96,14 @@ class Settler:
             self._journal.used(rid, used)
         except JournalError as problem:
             log.error("%s: request %s is remembered in memory alone", problem, rid)
-        metrics = self._metrics
-        metrics.add(metrics.charged, cost)
-        metrics.add(metrics.tokens, into)
-        metrics.add(metrics.tokens + 1, out)
+        metrics, cells = self._metrics, self._metrics.cells
+        cells[metrics.charged] += cost
+        cells[metrics.tokens] += into
+        cells[metrics.tokens + 1] += out
         if not own and (missing := unpriced(tokens, ticket.price)):
             self._tell_unpriced(ticket.model.id, missing)
-        self._send(rid, _admitted(ticket), used)
+        known = self._journal.entries.get(rid)
+        self._send(rid, known.admitted if known else _admitted(ticket), used)
         return cost
 
     def release(self, ticket: Ticket) -> None:

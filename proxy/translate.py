@@ -20,7 +20,10 @@ def carried(call: Call, model: Model, offer: Offer) -> tuple[Call, Offer]:
     """The deployments that have a place for all that the call says; raises where none has."""
     if call.free:
         offer = replace(offer, price=free(offer.price))
-    if all(call.dialect in ADAPTERS[one.adapter].native for one in offer.deployments):
+    for one in offer.deployments:
+        if call.dialect not in ADAPTERS[one.adapter].native:
+            break
+    else:
         return call, offer
     if call.dialect == COUNTED_HERE:
         return call, offer

@@ -90,9 +90,10 @@ def allowed(call: Call, model: Model, price: Price, slice_tokens: int) -> Call:
     """
     if model.output_assumed and call.output_max is None and call.kind in TALKS:
         call = with_maximum(call, model.output_max)
-    limit, most = call.max_cost_ucr, output_max(call, model)
+    limit = call.max_cost_ucr
     if limit is None:
         return call
+    most = output_max(call, model)
     # the hold of each slice is rounded up
     slices = -(-most // slice_tokens) if _grows(call, model) and worst_ucr(0, most, price) else 0
     if (needed := _worst(call, model, price, most) + slices) <= limit:

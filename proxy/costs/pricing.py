@@ -86,6 +86,7 @@ def _rounded_up(total: int, by_hour: int, price: Price) -> int:
 
 def credits_text(ucr: int) -> str:
     """Micro-credits as credits with six decimals, for people and headers."""
-    sign = "-" if ucr < 0 else ""
-    whole, rest = divmod(abs(ucr), 1_000_000)
-    return f"{sign}{whole}.{rest:06d}"
+    if ucr < 0:
+        return "-" + credits_text(-ucr)
+    whole, rest = divmod(ucr, 1_000_000)
+    return f"{whole}.{rest:06d}"

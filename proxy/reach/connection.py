@@ -54,7 +54,8 @@ class Connection(asyncio.Protocol):
             self.transport.writelines((head, body))
             if self._timer is None:
                 self._timer = self.loop.call_later(self.bounds.shortest_s, self._ring)
-            await answer.head()
+            while (waits := answer.begun()) is not None:
+                await waits
         except BaseException:
             answer.close()
             raise

@@ -112,9 +112,9 @@ class Answer:
 
     # the caller's side
 
-    async def head(self) -> None:
-        while not self._started:
-            await self._more()
+    def begun(self) -> "asyncio.Future[Waits] | None":
+        """What to wait for until the head has come; None: it has."""
+        return None if self._started else self._more()
 
     async def read(self) -> bytes | None:
         """The next piece of the body as it came, or None at its end."""

@@ -43,9 +43,13 @@ async def replied(reply: "asyncio.Future[Reply]", left: Left | None) -> Reply:
     try:
         return await reply
     except asyncio.CancelledError:
-        if left and reply.done() and not reply.cancelled() and reply.exception() is None:
-            left(reply.result())
+        _hand_over(reply, left)
         raise
+
+
+def _hand_over(reply: "asyncio.Future[Reply]", left: Left | None) -> None:
+    if left and reply.done() and not reply.cancelled() and reply.exception() is None:
+        left(reply.result())
 
 
 def _says(reply: Reply, line: bytes) -> bool:
@@ -154,8 +158,12 @@ class Pipe:
         """Runs a script by its SHA; one that the server has forgotten is sent again. Where the
         caller is cancelled, what the script did is told to `left`.
         """
+        reply = self.write(call.by_sha(), left)
         try:
-            return await replied(self.write(call.by_sha(), left), left)
+            return await reply  # as `replied` does it, which would be one coroutine more
+        except asyncio.CancelledError:
+            _hand_over(reply, left)
+            raise
         except hiredis.ReplyError as problem:
             if not str(problem).startswith(FORGOTTEN):
                 raise self._refused(call.script.name, problem) from None

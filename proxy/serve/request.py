@@ -6,6 +6,7 @@ is meant, what a header's name is.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from proxy.errors import ExpectationUnknown, HeadTooLarge, HttpInvalid, TargetTo
 HEAD_BYTES_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 200
 TARGET_BYTES_MAX: Final = 8 * 1024
+KEPT: Final = 256  # hosts and targets that were understood: most requests name the same
 
 _authority = re.compile(
     rb"([A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
@@ -69,7 +71,7 @@ def read(
     if host is None:
         if not plain:
             raise HttpInvalid(why="the header Host is missing")
-    elif not _authority(host):
+    elif not _is_authority(host):
         raise HttpInvalid(why="the header Host is no name or address")
     path, query = _path(target, host)
     request = Request(method, path, headers, keep and not plain, plain)
@@ -109,6 +111,12 @@ def _check_coding(headers: dict[bytes, bytes], plain: bool) -> None:
         raise HttpInvalid(why="the only transfer encoding is chunked")
 
 
+@lru_cache(KEPT)
+def _is_authority(host: bytes) -> bool:
+    return _authority(host) is not None
+
+
+@lru_cache(KEPT)
 def _path(target: bytes, host: bytes | None) -> tuple[str, bytes]:
     """And its query, as it came."""
     if len(target) > TARGET_BYTES_MAX:

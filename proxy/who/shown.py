@@ -140,7 +140,6 @@ class ShownTokens:
         )
         answer = await self._client.post(self._url + PATH, headers, b"{}")
         try:
-            await answer.head()
             body = b""
             while (piece := await answer.read()) is not None:
                 body += piece
