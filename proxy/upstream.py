@@ -68,8 +68,12 @@ class Reply:
     is_plain: bool = field(init=False)  # not compressed
 
     def __post_init__(self) -> None:
-        named = dict(self.answer.headers)
-        self.content_type = named.get(b"content-type", b"application/json")
+        headers = self.answer.headers
+        named = dict(headers)
+        first = (
+            named if len(named) == len(headers) else dict(reversed(headers))
+        )  # of those that repeat
+        self.content_type = first.get(b"content-type", b"application/json")
         self.is_plain = named.get(b"content-encoding", b"identity") == b"identity"
 
     @property

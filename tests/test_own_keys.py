@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet, MultiFernet
 
 from proxy import route
 from proxy.bounds.standing import caller_of
-from proxy.costs.charge import charged_ucr
+from proxy.costs.charge import charged_ucr, total_ucr
 from proxy.costs.price import Price
 from proxy.costs.pricing import worst_ucr
 from proxy.errors import OwnKeyUnusable, PriceUnknown, UpstreamUnreachable
@@ -23,6 +23,7 @@ from proxy.types import (
     Outcome,
     OwnKey,
     Ticket,
+    Usage,
 )
 from proxy.who.keyfile import KeyFile
 
@@ -161,3 +162,14 @@ def test_what_ones_own_key_served_costs_nothing_and_what_the_platforms_did_its_p
         object.__setattr__(ticket, "price", offer.price)
         expected = 150 if deployment is PLATFORM else 0
         assert charged_ucr(tokens, ticket, outcome) == expected
+
+
+def test_each_usage_is_reckoned_once_and_another_one_anew() -> None:
+    ticket, first = Ticket.__new__(Ticket), Usage({"input": 100, "output": 10})
+    object.__setattr__(ticket, "price", PRICE)
+    outcome = Outcome(deployment=PLATFORM, usage=first)
+    assert total_ucr(ticket, outcome) == charged_ucr(first.tokens, ticket, outcome) == 150
+    outcome.usage = Usage({"input": 200, "output": 20})
+    assert total_ucr(ticket, outcome) == 300
+    outcome.usage = first
+    assert total_ucr(ticket, outcome) == 150

@@ -14,6 +14,7 @@ from bench.upstream import FakeUpstream
 from tests.door_stage import HELLO, PATIENCE_S, DoorStage, door, until
 
 BIG = {"messages": [{"role": "user", "content": "x" * 10_000_000}]}
+ERRS = "mock/error-in-stream@3?chunk_ms=10"
 MB = 2**20
 POOLED = 4  # connections that pools may open meanwhile, of PostgreSQL's and the client's
 
@@ -95,12 +96,19 @@ async def test_p14_no_request_waits_for_the_collector(stage: DoorStage, tmp_path
         model = await stage.add_model("mock/ok", "mock/ok?latency_ms=2", output_max=100)
         breaks = await stage.add_model("mock/breaks", "mock/truncate@3", output_max=100)
         fails = await stage.add_model("mock/fails", "mock/status@500", output_max=100)
+        await stage.add_provider(fake.url, "sk-other", name="other", adapter="anthropic")
+        broken = [
+            await stage.add_model("mock/large", "mock/bigline", output_max=100),
+            await stage.add_model("other/errs", ERRS, provider="other", output_max=100),
+        ]
 
         async def all_kinds() -> None:
             await mixed(stage, model, breaks)
             for body in (b"{", {**HELLO, "model": "no/such"}, {"model": model}):
                 await stage.chat(body)
             await stage.chat({**HELLO, "model": fails})
+            for each in broken:  # inside a step that takes a piece in the moment in which it comes
+                await stage.chat({**HELLO, "model": each, "stream": True})
             await stage.chat({**HELLO, "model": model}, **{"x-max-cost": "0.000001"})
             await stage.chat(key="sk_ops_nonsense")
             for stream in (False, True):

@@ -45,7 +45,7 @@ class Script:
     """An answer that comes in these pieces; notes what had gone out at each reading."""
 
     status = 200
-    headers = ((b"content-type", b"text/event-stream"),)
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"text/event-stream"),)
 
     def __init__(self, pieces: Sequence[bytes], client: "Client") -> None:
         self._pieces, self._client = list(pieces), client
@@ -332,3 +332,13 @@ async def test_an_error_with_status_200_is_charged_only_as_the_provider_counts(
         with pytest.raises(UpstreamRefused, match="overloaded"):
             await relay.plain(reply, call(), outcome, PRICE)
         assert outcome.kind == "released"
+
+
+@pytest.mark.parametrize(
+    "kinds", [("text/event-stream", "application/json"), ("a/b", "c/d", "e/f")]
+)
+def test_of_a_type_that_is_told_twice_the_first_counts(kinds: tuple[str, ...]) -> None:
+    script = Script([b"{}"], Client())
+    script.headers = tuple((b"content-type", kind.encode()) for kind in kinds)
+    reply = Reply(script, OpenAI(), PLACE, Settings(), 0)
+    assert reply.content_type == kinds[0].encode()

@@ -33,7 +33,7 @@ from proxy.who.keys import SHARDS
 log = logging.getLogger("opscenter.control.books.drain")
 
 IDLE_FIRST_S, IDLE_MAX_S = 0.1, 0.2  # a batch costs the same however few it books
-BUSY_ENTRIES = 500  # a batch of so many is followed by the next without a pause
+BUSY_ENTRIES = 2_000  # a batch of so many is followed by the next without a pause
 PUSH_ROUND_S = 1.0  # at the latest; a notification wakes it at once
 REAP_ROUND_S = 1.0
 SHARE_ROUND_S = 1.0

@@ -239,6 +239,7 @@ class Answer:
                 waits = step(self._next())
             except Exception as problem:
                 waiter.set_exception(problem)
+                self._waiter = waiter = None  # it knows this frame, which would know it
             else:
                 if waits is not None:
                     waiter.set_result(waits)
