@@ -70,9 +70,8 @@ class Reply:
     def __post_init__(self) -> None:
         headers = self.answer.headers
         named = dict(headers)
-        first = (
-            named if len(named) == len(headers) else dict(reversed(headers))
-        )  # of those that repeat
+        # of what is told twice the first counts
+        first = named if len(named) == len(headers) else dict(reversed(headers))
         self.content_type = first.get(b"content-type", b"application/json")
         self.is_plain = named.get(b"content-encoding", b"identity") == b"identity"
 
