@@ -18,7 +18,7 @@ from proxy.redis.scripts import DONE_PREFIX, SHARD_KEYS
 
 log = logging.getLogger("opscenter.control.books.streams")
 
-TOLD_KEPT, TOLD_LIFE_S = 10_000, 3_600  # of what a worker is told: batches, and for how long
+TOLD_KEPT, TOLD_LIFE_S = 1_000, 3_600  # of what a worker is told: batches, and for how long
 _instance = re.compile(rb'"i":"([0-9a-f]{16})"').search
 ENTRIES_PER_BATCH = 4_000  # of all shards together: one transaction
 BAD_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
