@@ -65,7 +65,7 @@ class Reply:
     waited_ns: int
     is_native: bool = True  # it is in the dialect of its client
     content_type: bytes = field(init=False)
-    is_plain: bool = field(init=False)  # not compressed
+    is_compressed: bool = field(init=False)
 
     def __post_init__(self) -> None:
         headers = self.answer.headers
@@ -73,7 +73,7 @@ class Reply:
         # of what is told twice the first counts
         first = named if len(named) == len(headers) else dict(reversed(headers))
         self.content_type = first.get(b"content-type", b"application/json")
-        self.is_plain = named.get(b"content-encoding", b"identity") == b"identity"
+        self.is_compressed = named.get(b"content-encoding", b"identity") != b"identity"
 
     @property
     def is_events(self) -> bool:
@@ -161,7 +161,7 @@ class Upstream:
                 continue
             waited_ns += time.perf_counter_ns() - started
             reply.waited_ns = waited_ns
-            if not reply.is_plain:
+            if reply.is_compressed:
                 reply.answer.close()
                 why = "it is compressed although that was not asked for"
                 raise UpstreamBroken(model=deployment.model, why=why)

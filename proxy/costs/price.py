@@ -164,7 +164,11 @@ def charged(rates: Rates) -> Rates:
 
 def tokens_in(counts: Mapping[str, int]) -> int:
     """All tokens that came in, cached ones too."""
-    return _of_side("input", counts)
+    return tokens_in_and_out(counts)[0]
+
+
+def tokens_out(counts: Mapping[str, int]) -> int:
+    return tokens_in_and_out(counts)[1]
 
 
 def tokens_in_and_out(counts: Mapping[str, int]) -> tuple[int, int]:
@@ -181,18 +185,6 @@ def tokens_in_and_out(counts: Mapping[str, int]) -> tuple[int, int]:
 
 def tokens_cached(counts: Mapping[str, int]) -> int:
     return sum(counts.get(name, 0) for name in CACHED)
-
-
-def tokens_out(counts: Mapping[str, int]) -> int:
-    return _of_side("output", counts)
-
-
-def _of_side(side: str, counts: Mapping[str, int]) -> int:
-    total = 0
-    for name, count in counts.items():
-        if SIDES.get(name) == side:
-            total += count
-    return total
 
 
 def unknown(names: Iterable[str]) -> list[str]:
